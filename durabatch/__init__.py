@@ -1,0 +1,124 @@
+"""
+map() that survives kill -9, a power cut and a bad item: resumable batch processing in one SQLite file.
+
+    import durabatch
+
+    for result in durabatch.map(fetch, urls, ledger="crawl.db", workers=8):    # the same call again: resumes
+        print(result.key, result.value)
+
+Everything public is a name of this module. Names are loaded when they are first used: importing durabatch costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from durabatch.version import __version__
+
+if TYPE_CHECKING:
+    from durabatch.api import Ledger, Run, amap, map
+    from durabatch.decorator import handler
+    from durabatch.errors import (
+        DurabatchError,
+        ForkedConnectionError,
+        HandlerImportError,
+        InputChangedError,
+        InputError,
+        ItemFailedError,
+        LedgerBusyError,
+        LedgerDamagedError,
+        LedgerError,
+        LedgerFullError,
+        LedgerInUseError,
+        LedgerLostError,
+        LedgerMissingError,
+        LedgerPathError,
+        LedgerStorageError,
+        LedgerTakenOverError,
+        LedgerVersionError,
+        NoItemsError,
+        NotALedgerError,
+        NotFoundError,
+        ResultError,
+        RunHaltedError,
+        SqlError,
+        StrayWorkersError,
+        UsageError,
+    )
+    from durabatch.intake.spec import csv, files, jsonl, lines
+    from durabatch.models import Result, RunStatus, Summary
+    from durabatch.workers.context import Context
+
+__all__ = [
+    "Context",
+    "DurabatchError",
+    "ForkedConnectionError",
+    "HandlerImportError",
+    "InputChangedError",
+    "InputError",
+    "ItemFailedError",
+    "Ledger",
+    "LedgerBusyError",
+    "LedgerDamagedError",
+    "LedgerError",
+    "LedgerFullError",
+    "LedgerInUseError",
+    "LedgerLostError",
+    "LedgerMissingError",
+    "LedgerPathError",
+    "LedgerStorageError",
+    "LedgerTakenOverError",
+    "LedgerVersionError",
+    "NoItemsError",
+    "NotALedgerError",
+    "NotFoundError",
+    "Result",
+    "ResultError",
+    "Run",
+    "RunHaltedError",
+    "RunStatus",
+    "SqlError",
+    "StrayWorkersError",
+    "Summary",
+    "UsageError",
+    "__version__",
+    "amap",
+    "csv",
+    "files",
+    "handler",
+    "jsonl",
+    "lines",
+    "map",
+]
+
+#: Where the names live that are not errors.
+_HOMES = {
+    "Context": "durabatch.workers.context",
+    "Ledger": "durabatch.api",
+    "Result": "durabatch.models",
+    "Run": "durabatch.api",
+    "RunStatus": "durabatch.models",
+    "Summary": "durabatch.models",
+    "amap": "durabatch.api",
+    "csv": "durabatch.intake.spec",
+    "files": "durabatch.intake.spec",
+    "handler": "durabatch.decorator",
+    "jsonl": "durabatch.intake.spec",
+    "lines": "durabatch.intake.spec",
+    "map": "durabatch.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its home and keep it here; called once per name."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_HOMES.get(name, "durabatch.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names and what is loaded already."""
+    return sorted({*__all__, *globals()})

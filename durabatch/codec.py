@@ -1,0 +1,203 @@
+"""
+How values become bytes and back: strict JSON text, digests, and checked frames of compressed text.
+
+Nothing is changed silently. What JSON cannot hold exactly (NaN, infinities, keys that are not text, bytes, sets, lone surrogates, cycles)
+is refused with the path inside the value; the conversions there are stand in :func:`encode_value`. Whatever is written here can be
+read here: depth and length of numbers are bounded by what the parser takes.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b, sha256
+from typing import Any
+from zlib import crc32
+
+from pydantic_core import from_json, to_json
+
+from durabatch.errors import ResultError
+from durabatch.strictness import JsonFault, find_fault, plain, syntax_fault
+
+__all__ = [
+    "InvalidJsonError",
+    "ResultTooLargeError",
+    "decode_value",
+    "encode_value",
+    "frame_digest",
+    "key_hash",
+    "pack_frame",
+    "parse_item",
+    "payload_digest",
+    "unpack_frame",
+]
+
+#: Types whose JSON is compared with the value after a round trip in C, several times faster than a walk in Python.
+ROUND_TRIP_TYPES = frozenset({dict, list, str, int, float, bool, type(None)})
+#: Texts longer than this are checked by the walk instead, which copies lists and dicts but no texts.
+ROUND_TRIP_BYTES = 4 << 20
+ZSTD_LEVEL = 3
+
+
+class InvalidJsonError(ValueError):
+    """
+    A piece of input is no strict JSON. Intake turns it into an :class:`~durabatch.errors.InputError` that names the file.
+
+    Args:
+        message: What is wrong, without the place.
+        line_offset: Lines between the start of the parsed bytes and the fault; 0 in the first line.
+        column: Column of the fault in its line, in bytes from 1.
+    """
+
+    def __init__(self, message: str, line_offset: int, column: int) -> None:
+        self.message = message
+        self.line_offset = line_offset
+        self.column = column
+        super().__init__(f"{message} at column {column}")
+
+
+class ResultTooLargeError(ResultError):
+    """A value is larger than a result may be. It was not stored; the attempt fails."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        super().__init__(f"{_size(size_bytes)}, limit {_size(limit_bytes)} (--max-result-bytes)", "Write it to a file and return the path.")
+
+
+def encode_value(value: object, *, limit_bytes: int) -> str:
+    """
+    Return *value* as strict, compact JSON text; dict order is kept, no ASCII escapes.
+
+    Exact: None, bool, int (up to 4,300 digits), finite float, text, and lists and dicts of them with text keys. Converted: tuple to list;
+    datetime, date and time to ISO 8601 text; timedelta to an ISO 8601 duration; UUID, path and Decimal to text; an Enum member to its
+    value; dataclasses to objects; pydantic models as ``model_dump(mode="json")`` does, except that NaN and infinities in them are refused.
+
+    Args:
+        value: What a handler returned. It is not changed.
+        limit_bytes: Most bytes the text may have in UTF-8.
+
+    Raises:
+        ResultError: Something in it cannot be stored; the message names it and its path, such as ``$.rows[3].v``.
+        ResultTooLargeError: The text is longer than *limit_bytes*.
+    """
+    encoded = None
+    if type(value) in ROUND_TRIP_TYPES:
+        try:
+            encoded = to_json(value)
+            # Whatever to_json changed (a set, a number as key, NaN) or the parser refuses comes back unequal or not at all.
+            if len(encoded) > ROUND_TRIP_BYTES or from_json(encoded, allow_inf_nan=False) != value:
+                encoded = None
+        except Exception:  # noqa: BLE001 - the walk finds the cause and its path, or knows a conversion.
+            encoded = None
+    if encoded is None:
+        encoded = to_json(plain(value))
+    if len(encoded) > limit_bytes:
+        raise ResultTooLargeError(len(encoded), limit_bytes)
+    return encoded.decode()
+
+
+def decode_value(text: str | bytes) -> Any:
+    """Return the value that :func:`encode_value` wrote as *text*."""
+    return from_json(text)
+
+
+def parse_item(line: bytes) -> tuple[Any, str]:
+    """
+    Return the value of the JSON document *line* and its text as it is stored: compact, as :func:`encode_value` writes it.
+
+    Whole numbers are exact up to 4,300 digits; other numbers become the nearest double.
+
+    Raises:
+        InvalidJsonError: No JSON, not UTF-8, or JSON that two programs may read differently: equal keys in one object, NaN or Infinity,
+            numbers that overflow to infinity, lone surrogates, more than 200 levels.
+    """
+    try:
+        value = from_json(line, allow_inf_nan=False)
+    except ValueError as error:
+        raise _invalid(line, syntax_fault(line, str(error))) from None
+    encoded = to_json(value)
+    # The parser drops all but the last of equal keys, and with each a colon, unless colons are written as \u003a.
+    if encoded != line and (encoded.count(b":") != line.count(b":") or b"Infinity" in encoded or b"\\u003" in line):
+        fault = find_fault(line)
+        if fault is not None:
+            raise _invalid(line, fault)
+    return value, encoded.decode()
+
+
+def payload_digest(payload: str) -> bytes:
+    """Return the 16 bytes of BLAKE2b-128 over the UTF-8 bytes of *payload*."""
+    return blake2b(payload.encode(), digest_size=16).digest()
+
+
+def key_hash(key: str, probe: int = 0) -> int:
+    """
+    Return the signed 64 bit hash of *key* for the key index.
+
+    The high 24 bits come from the key without its last 3 bytes, so that keys which differ at the end lie side by side in the index
+    and intake touches few of its pages; the low 40 bits come from the whole key.
+
+    Args:
+        key: Text without lone surrogates.
+        probe: 0 at first; the next number gives another place when a different key has the same hash.
+    """
+    data = key.encode()
+    near = crc32(data[:-3])
+    low = blake2b(data, digest_size=5, salt=probe.to_bytes(4, "big")) if probe else blake2b(data, digest_size=5)
+    return int.from_bytes(((near ^ near >> 24) & 0xFFFFFF).to_bytes(3, "big") + low.digest(), "big", signed=True)
+
+
+def pack_frame(raw: bytes) -> bytes:
+    """Return *raw* as one zstd frame that holds its own length and a checksum."""
+    # Imported here: half of all workers and coordinators never see a big result, and it costs 15 ms at start.
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True, write_content_size=True).compress(raw)
+
+
+def unpack_frame(data: bytes, *, raw_bytes: int, limit_bytes: int, digest: bytes | None = None) -> bytes:
+    """
+    Return the bytes packed in *data*. Nothing is unpacked before the frame's own length was found equal to *raw_bytes*.
+
+    Args:
+        data: What :func:`pack_frame` returned.
+        raw_bytes: Length of the result, as recorded.
+        limit_bytes: Most bytes to unpack.
+        digest: SHA-256 of the result, as recorded; None leaves it to the frame's own checksum.
+
+    Raises:
+        ResultError: The frame is damaged, of another length, or larger than *limit_bytes*.
+    """
+    import zstandard
+
+    try:
+        parameters = zstandard.get_frame_parameters(data)
+        if parameters.content_size != raw_bytes or not parameters.has_checksum:
+            raise _damaged("its header differs from what was recorded")
+        if raw_bytes > limit_bytes:
+            raise ResultTooLargeError(raw_bytes, limit_bytes)
+        raw = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise _damaged(str(error)) from error
+    if len(raw) != raw_bytes or (digest is not None and frame_digest(raw) != digest):
+        raise _damaged("its content differs from what was recorded")
+    return raw
+
+
+def frame_digest(raw: bytes) -> bytes:
+    """Return the 32 bytes of SHA-256 over *raw*."""
+    return sha256(raw).digest()
+
+
+def _damaged(why: str) -> ResultError:
+    return ResultError(f"stored results are damaged: {why}", "Run `durabatch verify`.")
+
+
+def _invalid(line: bytes, fault: JsonFault) -> InvalidJsonError:
+    message, position = fault
+    return InvalidJsonError(message, line.count(b"\n", 0, position), position - line.rfind(b"\n", 0, position))
+
+
+def _size(size_bytes: int) -> str:
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size_bytes} bytes"

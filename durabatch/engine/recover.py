@@ -1,0 +1,39 @@
+"""
+After a coordinator died: everything it had handed out is claimable again. This is half of resume; the other half is the claim.
+
+    running, shown in a cell as started  ──▶  an `interrupted` attempt (uncharged), pending
+    running, not in a cell               ──▶  pending, without a trace
+
+One statement per table, whatever the number of items: only the items of unfinished batches are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durabatch.ledger import attempt, event, item, run
+from durabatch.ledger.connection import Connection
+from durabatch.ledger.run import Tally
+from durabatch.states import ItemState
+
+__all__ = ["recover"]
+
+#: (item_id, dispatch_id, worker, started_at_us) of an item that had started, as a cell shows it.
+Started = tuple[int, int, int, int]
+
+
+def recover(ledger: Connection, run_id: int, started: Sequence[Started], *, now_us: int) -> tuple[int, int]:
+    """
+    Make all running items of the run pending; return (how many there were, how many of them had started).
+
+    Must be called only when no worker of the run is alive. One write transaction; a second call finds nothing to do.
+    """
+    with ledger.transaction():
+        interrupted = attempt.insert_interrupted(ledger, run_id, started, now_us)
+        returned = item.recover(ledger, run_id, interrupted)
+        if returned:
+            tally = Tally(attempts=len(interrupted))
+            tally.move(returned, ItemState.RUNNING, ItemState.PENDING)
+            run.add(ledger, run_id, tally)
+            event.record(ledger, "recovered", run_id=run_id, now_us=now_us, returned=returned, interrupted=len(interrupted))
+    return returned, len(interrupted)

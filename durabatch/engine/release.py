@@ -1,0 +1,29 @@
+"""
+Items that were handed out but not started come back: pending again, in their batch, uncharged, ahead of fresh ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durabatch.engine.active import ActiveRun
+from durabatch.ledger import item
+from durabatch.ledger.connection import Connection
+from durabatch.states import ItemState
+
+__all__ = ["release"]
+
+
+def release(ledger: Connection, active: ActiveRun, dispatch_id: int, item_ids: Sequence[int]) -> int:
+    """
+    Return to the waiting items those of *item_ids* that the dispatch holds; return how many.
+
+    One write transaction: when this returns, they can be claimed again.
+    """
+    if not item_ids:
+        return 0
+    with ledger.transaction():
+        count = item.release(ledger, item_ids, dispatch_id)
+        active.move(count, ItemState.RUNNING, ItemState.PENDING)
+        active.may_have_due = True
+    return count

@@ -1,0 +1,42 @@
+"""
+A coordinator takes the ledger, and a run begins or goes on.
+"""
+
+from __future__ import annotations
+
+from durabatch.ledger import event, run
+from durabatch.ledger.connection import Connection
+
+__all__ = ["create_run", "open_session", "resume_run"]
+
+
+def open_session(ledger: Connection, about: dict[str, object], *, now_us: int) -> int:
+    """
+    Note that this coordinator has the ledger, as the first thing it does; return the epoch that fences all later transactions.
+
+    The commit is also the recovery barrier: what SQLite found in the log after a crash is made durable by it, so that nothing is acted on
+    or shown that a power cut could still take back.
+    """
+    with ledger.transaction():
+        ledger.epoch = event.record(ledger, "opened", run_id=None, now_us=now_us, **about)
+    ledger.checkpoint(truncate=True)
+    return ledger.epoch
+
+
+def create_run(
+    ledger: Connection, *, series: str, handler: object, source: object, fingerprint: object, settings: object, now_us: int
+) -> int:
+    """Add a run to *series* and return its id."""
+    with ledger.transaction():
+        run_id = run.insert(
+            ledger, series=series, handler=handler, source=source, fingerprint=fingerprint, settings=settings, now_us=now_us
+        )
+        event.record(ledger, "created", run_id=run_id, now_us=now_us)
+    return run_id
+
+
+def resume_run(ledger: Connection, run_id: int, *, handler: object, settings: object, now_us: int) -> None:
+    """Take a stopped, crashed or finished run up again with the settings of this call."""
+    with ledger.transaction():
+        run.reopen(ledger, run_id, handler=handler, settings=settings)
+        event.record(ledger, "resumed", run_id=run_id, now_us=now_us)

@@ -1,0 +1,113 @@
+"""
+A page of input becomes items.
+
+One write transaction: when this returns, the items, their span, the counters and the position of the input are on disk together, so a
+crash in the middle of intake goes on exactly behind the last page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durabatch.codec import key_hash, payload_digest
+from durabatch.engine.active import ActiveRun
+from durabatch.errors import DurabatchError
+from durabatch.ledger import item, run, span
+from durabatch.ledger.connection import Connection
+from durabatch.ledger.executor import Executor
+from durabatch.ledger.item import KeyTakenError, NewItem
+
+__all__ = ["DuplicateKeyError", "InputRow", "locate", "submit"]
+
+#: (key or None when known by content, payload as JSON text, position in the source)
+InputRow = tuple[str | None, str, int]
+
+
+class DuplicateKeyError(DurabatchError):
+    """
+    A key stands twice in the input. Nothing of the page was added.
+
+    Attributes:
+        index: Which row of the page has it the second time.
+        key: The key.
+        first_position: Where it stood first, as a source position.
+    """
+
+    exit_code = 2
+
+    def __init__(self, index: int, key: str, first_position: int) -> None:
+        self.index = index
+        self.key = key
+        self.first_position = first_position
+        super().__init__(f"key {key!r} was already at position {first_position}")
+
+
+def submit(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow], *, position: str | None, complete: bool) -> None:
+    """
+    Add the items in *rows*, all or none, and note that the source goes on at *position*.
+
+    Args:
+        rows: In input order; a key of None becomes the item's ordinal in the run.
+        complete: The input ends here.
+
+    Raises:
+        DuplicateKeyError: A key is in the run, or twice in the page. Nothing was written.
+    """
+    with ledger.transaction():
+        if rows:
+            items = new_items(ledger, active, rows)
+            refuse_repeated(items)
+            try:
+                item.insert(ledger, items)
+            except KeyTakenError:
+                insert_one_by_one(ledger, items)
+            span.cover(ledger, active.run_id, items[0][0], items[-1][0])
+            active.tally.total += len(items)
+            active.tally.pending += len(items)
+            active.span_last = -1
+        run.set_intake(ledger, active.run_id, position=position, complete=complete)
+        active.intake_complete = complete
+
+
+def new_items(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow]) -> list[NewItem]:
+    """Return the rows of the item table for *rows*, numbered from the next free id."""
+    run_id = active.run_id
+    first, ordinal = item.last_id(ledger) + 1, active.total_count + 1
+    keys = [str(ordinal + index) if row[0] is None else row[0] for index, row in enumerate(rows)]
+    return [
+        (first + index, run_id, key, key_hash(key), row[1], payload_digest(row[1]), row[2])
+        for index, (key, row) in enumerate(zip(keys, rows, strict=True))
+    ]
+
+
+def refuse_repeated(items: Sequence[NewItem]) -> None:
+    """Raise for the first key that stands twice among *items*."""
+    if len({new[2] for new in items}) == len(items):
+        return
+    seen: dict[str, int] = {}
+    for index, new in enumerate(items):
+        if new[2] in seen:
+            raise DuplicateKeyError(index, new[2], seen[new[2]])
+        seen[new[2]] = new[6]
+
+
+def insert_one_by_one(ledger: Connection, items: Sequence[NewItem]) -> None:
+    """Add *items* whose key hashes meet others: the same text is a duplicate, another text moves on to its next probe."""
+    with ledger.savepoint():
+        for index, new in enumerate(items):
+            probe = 0
+            while (found := item.get_by_hash(ledger, new[1], key_hash(new[2], probe))) is not None:
+                if found[1] == new[2]:
+                    raise DuplicateKeyError(index, new[2], found[3])
+                probe += 1
+            item.insert(ledger, [(*new[:3], key_hash(new[2], probe), *new[4:])])
+
+
+def locate(ledger: Executor, run_id: int, key: str) -> int | None:
+    """Return the id of the item with this key, or None."""
+    probe = 0
+    while (found := item.get_by_hash(ledger, run_id, key_hash(key, probe))) is not None:
+        if found[1] == key:
+            return found[0]
+        probe += 1
+    return None

@@ -1,0 +1,186 @@
+"""
+Lines of a stream, many at a time, with the place of each: byte offset and line number from which reading can go on.
+
+Memory is bounded: a piece of a mebibyte at a time, and a line longer than an item may be is never read to its end.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from typing import Any
+
+from durabatch.errors import InputError
+from durabatch.intake.problems import not_text, size_text
+from durabatch.intake.streams import BrokenTextError, ByteStream
+
+__all__ = ["LineReader", "too_large"]
+
+#: Bytes of one read. Larger ones are no faster.
+BLOCK_BYTES = 1 << 20
+
+
+def too_large(place: str, limit_bytes: int) -> InputError:
+    """Return the error for an item of more than *limit_bytes*."""
+    return InputError(place, f"item larger than {size_text(limit_bytes)} (--max-item-bytes)")
+
+
+class LineReader:
+    """
+    The lines of one stream, without their newlines.
+
+    ``offset`` and ``line`` say how many bytes and lines were taken. A last line without its newline counts as if it had one.
+
+    Args:
+        stream: Where the bytes come from, at its start.
+        where: What messages call it.
+        encoding: The encoding of the file, for messages.
+        limit_bytes: The longest line.
+        separator: What ends a line, one byte.
+    """
+
+    def __init__(self, stream: ByteStream, where: str, *, encoding: str, limit_bytes: int, separator: bytes = b"\n") -> None:
+        self.where = where
+        self.offset = 0
+        self.line = 0
+        self.separator = separator
+        self.limit_bytes = limit_bytes
+        self._stream = stream
+        self._encoding = encoding
+        self._at_start = True
+        self._stream_ended = False
+        self._lines: list[bytes] = []
+        self._next = 0
+        self._tail = b""
+        self._failure: InputError | BrokenTextError | None = None
+
+    @property
+    def waits(self) -> bool:
+        """True when taking lines may wait for another program."""
+        return self._stream.waits
+
+    @property
+    def ended(self) -> bool:
+        """True when every line was taken."""
+        return self._stream_ended and self._next == len(self._lines) and self._failure is None
+
+    def ready(self) -> bool:
+        """Return False when taking lines would wait."""
+        return self._next < len(self._lines) or self._stream_ended or self._stream.ready()
+
+    def state(self) -> dict[str, Any]:
+        """Return the place behind the lines taken."""
+        return {"offset": self.offset, "line": self.line}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Go to a place that :meth:`state` gave, at once in plain files, by skipping lines elsewhere."""
+        if self._stream.seekable:
+            self._stream.seek(state["offset"])
+            self._at_start = state["offset"] == 0
+            self._lines, self._next, self._tail, self._stream_ended = [], 0, b"", False
+            self.offset, self.line = state["offset"], state["line"]
+        while self.line < state["line"] and not self.ended:
+            self.take(state["line"] - self.line, BLOCK_BYTES)
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+    def place(self, line: int) -> str:
+        """Return ``FILE:LINE`` for messages."""
+        return f"{self.where}:{line}"
+
+    def take(self, max_lines: int, max_bytes: int) -> list[bytes]:
+        """
+        Return the next lines, at most *max_lines* with at most *max_bytes* (a longer line comes alone).
+
+        Returns:
+            At least one line, unless the stream ended or waits in the middle of one.
+
+        Raises:
+            InputError: The next line cannot be read, and ``line`` is the number of the one before it.
+        """
+        if self._next == len(self._lines):
+            self._fill()
+        lines = self._lines[self._next : self._next + max_lines]
+        taken_bytes = sum(map(len, lines)) + len(lines)
+        if taken_bytes > max_bytes:
+            sizes = list(itertools.accumulate(len(line) + 1 for line in lines))
+            lines = lines[: max(1, bisect_right(sizes, max_bytes))]
+            taken_bytes = sizes[len(lines) - 1]
+        self._next += len(lines)
+        self.line += len(lines)
+        self.offset += taken_bytes
+        return lines
+
+    def give_back(self, lines: list[bytes], start: int) -> None:
+        """Set the place to before ``lines[start]``, where *lines* are the last ones taken. Only the place: nothing is read after a problem."""
+        self.line -= len(lines) - start
+        self.offset -= sum(map(len, lines[start:])) + len(lines) - start
+
+    def decode(self, lines: list[bytes]) -> tuple[str, InputError | None]:
+        """
+        Return the text of *lines* (the last ones taken) up to the first that is not UTF-8, joined by the separator, and the error there.
+
+        The place is set to before the faulty line. No text at all is told from one empty line by the error.
+        """
+        data = self.separator.join(lines)
+        try:
+            return data.decode(), None
+        except UnicodeDecodeError as error:
+            good = data.count(self.separator, 0, error.start)
+            start = error.start - sum(map(len, lines[:good])) - good
+            self.give_back(lines, good)
+            return self.separator.join(lines[:good]).decode(), not_text(self.place(self.line + 1), lines[good], start, self._encoding)
+
+    def _fill(self) -> None:
+        self._lines, self._next = [], 0
+        while not self._lines and not self._stream_ended:
+            if self._failure is not None:
+                raise self._sentence(self._failure)
+            self._split(self._read())
+            if self._stream.waits:
+                break
+
+    def _read(self) -> bytes:
+        try:
+            data = self._stream.read(BLOCK_BYTES)
+        except (InputError, BrokenTextError) as error:
+            self._failure = error
+            return b""
+        if self._at_start and data:
+            self._at_start = False
+            if data.startswith(b"\xef\xbb\xbf"):
+                self.offset += 3
+                data = data[3:] or self._read()
+        return data
+
+    def _split(self, data: bytes) -> None:
+        if not data and self._failure is None:
+            self._stream_ended = True
+            self._lines = [self._tail] if self._tail else []
+            self._tail = b""
+        head, separator, rest = data.rpartition(self.separator)
+        if separator:
+            self._lines = (self._tail + head).split(self.separator)
+            self._tail = rest
+        else:
+            self._tail += rest
+        self._refuse_long_lines()
+
+    def _refuse_long_lines(self) -> None:
+        limit = self.limit_bytes
+        if self._lines and max(map(len, self._lines)) > limit:
+            del self._lines[next(index for index, line in enumerate(self._lines) if len(line) > limit) :]
+        elif len(self._tail) <= limit:
+            return
+        self._tail = b""
+        self._failure = too_large(self.place(self.line + len(self._lines) + 1), limit)
+
+    def _sentence(self, failure: InputError | BrokenTextError) -> InputError:
+        if isinstance(failure, InputError):
+            return failure
+        column = len(self._tail.decode()) + 1
+        return InputError(
+            self.place(self.line + 1), f"not {self._encoding.upper()} (byte 0x{failure.byte:02x} at column {column})", "Use --encoding."
+        )

@@ -1,0 +1,94 @@
+"""
+The batch table: numbered groups of items, from the first claim to the last end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from durabatch.ledger.connection import Connection
+from durabatch.ledger.executor import Executor
+
+__all__ = ["BatchRow", "add_ended", "add_items", "insert", "list_finished", "list_of_run", "list_unpublished", "mark_all_unpublished", "mark_published", "recount", "seal_last", "unsealed"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One batch."""
+
+    batch_id: int
+    number: int
+    item_count: int
+    ended_count: int
+    failed_count: int
+    sealed: int
+    first_item_id: int
+    last_item_id: int
+    opened_at_us: int
+    finished_at_us: int | None
+
+
+def insert(ledger: Connection, *, run_id: int, number: int, count: int, sealed: bool, first_item_id: int, last_item_id: int, now_us: int) -> int:
+    """Open batch *number* with *count* items and return its id."""
+    row = {
+        "run_id": run_id, "number": number, "count": count, "sealed": int(sealed),
+        "first_item_id": first_item_id, "last_item_id": last_item_id, "now_us": now_us,
+    }
+    return int(ledger.value("batch_insert", row))
+
+
+def add_items(ledger: Connection, batch_id: int, *, count: int, sealed: bool, first_item_id: int, last_item_id: int, now_us: int) -> None:
+    """Let *count* more items join the batch."""
+    row = {
+        "batch_id": batch_id, "count": count, "sealed": int(sealed),
+        "first_item_id": first_item_id, "last_item_id": last_item_id, "now_us": now_us,
+    }
+    ledger.execute("batch_add_items", row)
+
+
+def add_ended(ledger: Connection, ended: Iterable[tuple[int, int, int]], now_us: int) -> None:
+    """Count ends: (batch_id, ended, failed of these) each. A sealed batch whose last item ends is finished here."""
+    rows = ({"batch_id": batch_id, "ended": count, "failed": failed, "now_us": now_us} for batch_id, count, failed in ended)
+    ledger.executemany("batch_add_ended", rows)
+
+
+def unsealed(ledger: Executor, run_id: int) -> tuple[int, int, int] | None:
+    """Return (batch_id, number, item_count) of the batch that still takes items, or None."""
+    row = ledger.row("batch_unsealed", (run_id,))
+    return None if row is None else (row[0], row[1], row[2])
+
+
+def seal_last(ledger: Connection, run_id: int, now_us: int) -> bool:
+    """Close the batch that still takes items; tell whether there was one."""
+    return bool(ledger.rows("batch_seal_last", {"run_id": run_id, "now_us": now_us}))
+
+
+def list_of_run(ledger: Executor, run_id: int) -> list[BatchRow]:
+    """Return the batches of a run by number."""
+    return [BatchRow(*values) for values in ledger.rows("batch_list", (run_id,))]
+
+
+def list_finished(ledger: Executor, run_id: int) -> list[tuple[int, int, float]]:
+    """Return (number, failed items, seconds) of each finished batch, by number."""
+    return [(number, failed, seconds) for number, failed, seconds in ledger.rows("batch_list_finished", (run_id,))]
+
+
+def list_unpublished(ledger: Executor, run_id: int, limit: int) -> list[tuple[int, int]]:
+    """Return (batch_id, number) of up to *limit* finished batches whose output is not written, oldest first."""
+    return [(batch_id, number) for batch_id, number in ledger.rows("batch_list_unpublished", {"run_id": run_id, "limit": limit})]
+
+
+def mark_published(ledger: Connection, batch_ids: Iterable[int], now_us: int) -> None:
+    """Note that the output of these batches is on disk."""
+    ledger.executemany("batch_mark_published", ({"batch_id": batch_id, "now_us": now_us} for batch_id in batch_ids))
+
+
+def mark_all_unpublished(ledger: Connection, run_id: int) -> None:
+    """Have the output of every finished batch written again."""
+    ledger.execute("batch_mark_all_unpublished", (run_id,))
+
+
+def recount(ledger: Executor) -> list[tuple[int, ...]]:
+    """Return the batches whose counters differ from their rows: id, number, three counters, the same three counted."""
+    return ledger.rows("batch_recount")

@@ -1,0 +1,224 @@
+"""
+The item table: every move of an item is one function here, and one statement in ``schema/queries/item.sql``.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+from pydantic_core import to_json
+
+from durabatch.errors import DurabatchError
+from durabatch.ledger.connection import Connection
+from durabatch.ledger.executor import BORDER_ERRORS, Executor, translate
+
+__all__ = [
+    "Claimable", "ItemRow", "KeyTakenError", "NewItem", "StoredItem", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash", "has_due_without_batch", "held", "insert", "last_id",
+    "list_chosen", "list_due", "list_error_groups", "list_failed", "list_fresh", "list_identity", "list_of_batch", "list_page", "next_due",
+    "recover", "release", "retry", "succeed",
+]
+
+#: (item_id, run_id, key, key_hash, payload, digest, source_position)
+NewItem = tuple[int, int, str, int, str, bytes, int]
+#: (item_id, attempt rows so far, key, payload)
+Claimable = tuple[int, int, str, str]
+#: The priorities there are: whatever an INTEGER holds.
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """An item as it leaves the ledger: with its result, or the error of its last attempt."""
+
+    item_id: int
+    key: str
+    state: str
+    charged_count: int
+    error_type: str | None
+    error_message: str | None
+    value: str | None
+    segment_id: int | None
+    segment_offset: int | None
+    raw_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """An item as it stands in its table."""
+
+    item_id: int
+    run_id: int
+    key: str
+    payload: str
+    digest: bytes
+    state: str
+    batch_id: int | None
+    attempt_count: int
+    uncharged_count: int
+    source_position: int
+    due_at_us: int | None
+
+
+class KeyTakenError(DurabatchError):
+    """A row of the page has a key hash that stands in the ledger. The statement was undone; which row it is must be looked for."""
+
+
+def insert(ledger: Connection, rows: Sequence[NewItem]) -> None:
+    """
+    Add *rows*, all or none.
+
+    Raises:
+        KeyTakenError: A key hash is there already. No row was added.
+    """
+    ledger.check_owner()
+    try:
+        with ledger.savepoint():
+            ledger.raw.executemany(ledger.sql["item_insert"], rows)
+    except apsw.ConstraintError as error:
+        if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_UNIQUE:
+            raise translate(error, ledger.files.ledger) from error
+        raise KeyTakenError("a key hash of the page is taken") from error
+    except BORDER_ERRORS as error:
+        raise translate(error, ledger.files.ledger) from error
+
+
+def last_id(ledger: Executor) -> int:
+    """Return the highest item id of the ledger, 0 when it has none."""
+    return int(ledger.value("item_last_id"))
+
+
+def get(ledger: Executor, item_id: int) -> StoredItem | None:
+    """Return the item *item_id*, or None."""
+    row = ledger.row("item_get", (item_id,))
+    return None if row is None else StoredItem(*row)
+
+
+def get_by_hash(ledger: Executor, run_id: int, key_hash: int) -> tuple[int, str, bytes, int] | None:
+    """Return (item_id, key, digest, source_position) of the item with this key hash, or None."""
+    row = ledger.row("item_get_by_hash", (run_id, key_hash))
+    return None if row is None else (row[0], row[1], row[2], row[3])
+
+
+def list_fresh(ledger: Executor, first_item_id: int, last_item_id: int, limit: int) -> list[Claimable]:
+    """Return up to *limit* fresh items of a stretch of ids, in input order."""
+    bounds = {"first_item_id": first_item_id, "last_item_id": last_item_id, "limit": limit}
+    return [(item_id, attempts, key, payload) for item_id, attempts, key, payload in ledger.rows("item_list_fresh", bounds)]
+
+
+def list_due(ledger: Executor, run_id: int, *, now_us: int, limit: int, raised: bool) -> list[tuple[int, int, str, str, int | None]]:
+    """
+    Return up to *limit* items outside the input order that are due, most urgent first: (item_id, attempts, key, payload, batch_id).
+
+    Args:
+        raised: True for those of priority 0 and more, which go before fresh items; False for those below 0, which go after.
+    """
+    bounds = {"run_id": run_id, "now_us": now_us, "limit": limit, "lowest": 0 if raised else LOWEST, "highest": HIGHEST if raised else -1}
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in ledger.rows("item_list_due", bounds)]
+
+
+def claim_fresh(ledger: Connection, first_item_id: int, last_item_id: int, *, batch_id: int, dispatch_id: int) -> int:
+    """Mark the fresh items of a stretch as running in this batch and dispatch; return how many."""
+    row = {"first_item_id": first_item_id, "last_item_id": last_item_id, "batch_id": batch_id, "dispatch_id": dispatch_id}
+    ledger.execute("item_claim_fresh", row)
+    return ledger.changes()
+
+
+def claim_due(ledger: Connection, pairs: Sequence[tuple[int, int]], dispatch_id: int) -> int:
+    """Mark items as running, each in its batch: (item_id, batch_id) pairs. Return how many."""
+    ledger.execute("item_claim_due", {"pairs": to_json(pairs).decode(), "dispatch_id": dispatch_id})
+    return ledger.changes()
+
+
+def succeed(ledger: Connection, item_ids: Sequence[int], dispatch_id: int) -> int:
+    """Mark those of *item_ids* that the dispatch holds as succeeded, with one attempt more; return how many they were."""
+    first, last = item_ids[0], item_ids[-1]
+    if last - first + 1 == len(item_ids):
+        # One pass over neighbours of the table costs half of as many searches.
+        ledger.execute("item_succeed_range", (first, last, dispatch_id))
+    else:
+        ledger.execute("item_succeed_some", (carray(item_ids), dispatch_id))
+    return ledger.changes()
+
+
+def held(ledger: Executor, item_ids: Sequence[int], dispatch_id: int) -> set[int]:
+    """Return those of *item_ids* that the dispatch holds."""
+    return {row[0] for row in ledger.rows("item_list_held", (carray(item_ids), dispatch_id))}
+
+
+def carray(item_ids: Sequence[int]) -> Any:
+    """Return *item_ids* as a table-valued parameter that is read in place."""
+    return apsw.carray(array.array("q", item_ids))
+
+
+def end_attempt(ledger: Connection, item_id: int, dispatch_id: int, *, state: str, due_at_us: int | None, uncharged: bool) -> bool:
+    """Move one item on after an attempt that did not succeed; False when the dispatch does not hold it, and nothing was changed."""
+    row = {"item_id": item_id, "dispatch_id": dispatch_id, "state": state, "due_at_us": due_at_us, "uncharged": int(uncharged)}
+    ledger.execute("item_end_attempt", row)
+    return ledger.changes() == 1
+
+
+def release(ledger: Connection, item_ids: Sequence[int], dispatch_id: int) -> int:
+    """Make unstarted items pending again, in their batch, ahead of fresh ones; return how many the dispatch still held."""
+    ledger.execute("item_release", {"item_ids": to_json(item_ids).decode(), "dispatch_id": dispatch_id})
+    return ledger.changes()
+
+
+def recover(ledger: Connection, run_id: int, started: Sequence[int]) -> int:
+    """Make every running item of the run pending again; *started* ones have one uncharged attempt more. Return how many there were."""
+    ledger.execute("item_recover", {"run_id": run_id, "started": to_json([[item_id] for item_id in started]).decode()})
+    return ledger.changes()
+
+
+def retry(ledger: Connection, item_ids: Sequence[int]) -> int:
+    """Make ended items pending again with a fresh allowance of attempts; return how many."""
+    ids = to_json(item_ids).decode()
+    ledger.execute("batch_reopen_retried", {"item_ids": ids})
+    ledger.execute("item_retry", {"item_ids": ids})
+    return ledger.changes()
+
+
+def next_due(ledger: Executor, run_id: int) -> int | None:
+    """Return the earliest due time among the items outside the input order, or None."""
+    found = ledger.value("item_next_due", (run_id,))
+    return None if found is None else int(found)
+
+
+def has_due_without_batch(ledger: Executor, run_id: int) -> bool:
+    """Tell whether an item outside the input order has not joined a batch yet."""
+    return ledger.value("item_has_due_without_batch", (run_id,)) is not None
+
+
+def list_failed(ledger: Executor, run_id: int, error_type: str | None) -> list[tuple[int, str]]:
+    """Return (item_id, state) of the failed and quarantined items, of one error type or all, in input order."""
+    return [(row[0], row[1]) for row in ledger.rows("item_list_failed", {"run_id": run_id, "error_type": error_type})]
+
+
+def list_error_groups(ledger: Executor, run_id: int) -> list[tuple[str, str, int, int, int]]:
+    """Return (error type, message, items, first item id, last item id) of the failed items, biggest group first."""
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in ledger.rows("item_list_error_groups", (run_id,))]
+
+
+def list_of_batch(ledger: Executor, batch_id: int) -> list[ItemRow]:
+    """Return the items of a batch in input order."""
+    return [ItemRow(*row) for row in ledger.rows("item_list_of_batch", (batch_id,))]
+
+
+def list_page(ledger: Executor, first_item_id: int, last_item_id: int, limit: int) -> list[ItemRow]:
+    """Return up to *limit* items of a stretch of ids, in input order."""
+    bounds = {"first_item_id": first_item_id, "last_item_id": last_item_id, "limit": limit}
+    return [ItemRow(*row) for row in ledger.rows("item_list_page", bounds)]
+
+
+def list_chosen(ledger: Executor, item_ids: Sequence[int]) -> list[ItemRow]:
+    """Return these items, in this order."""
+    return [ItemRow(*row) for row in ledger.rows("item_list_chosen", {"item_ids": to_json(item_ids).decode()})]
+
+
+def list_identity(ledger: Executor, run_id: int, first_item_id: int, last_item_id: int, limit: int) -> list[tuple[str, bytes]]:
+    """Return (key, digest) of up to *limit* items of a stretch of ids, in input order."""
+    bounds = {"run_id": run_id, "first_item_id": first_item_id, "last_item_id": last_item_id, "limit": limit}
+    return [(row[0], row[1]) for row in ledger.rows("item_list_identity", bounds)]

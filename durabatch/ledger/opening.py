@@ -1,0 +1,186 @@
+"""
+Opening a ledger: is it one, is it ours, is it the version we know? Only then is it touched.
+
+    check place → look read-only (header, version, schema text) → open for writing → create or migrate
+
+A file that is refused is not changed by a single byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from durabatch import errors
+from durabatch.ledger import statements
+from durabatch.ledger.connection import Connection
+from durabatch.ledger.executor import APPLICATION_ID, BORDER_ERRORS, check_library, harden, translate
+from durabatch.ledger.paths import LedgerFiles, check_place, ledger_files, shown
+from durabatch.ledger.tripwire import Tripwire
+
+__all__ = ["SCHEMA_VERSION", "check_identity", "expected_schema", "open_ledger"]
+
+#: What `PRAGMA user_version` of a ledger says: 1 plus the number of migrations.
+SCHEMA_VERSION = 1 + len(statements.migrations())
+
+
+def open_ledger(
+    path: str | os.PathLike[str],
+    *,
+    create: bool = False,
+    durability: str = "power",
+    vfs: str | None = None,
+    allow_network_fs: bool = False,
+    on_wait: Callable[[str], None] | None = None,
+) -> Connection:
+    """
+    Return the writing connection to the ledger at *path*, made there when *create* allows it and nothing is there.
+
+    Args:
+        durability: ``power`` (a commit survives a power cut) or ``process`` (it survives the death of processes).
+        vfs: Name of the SQLite VFS to go through, for crash simulations.
+        on_wait: Called once with a sentence when another program keeps us waiting.
+
+    Raises:
+        UsageError, LedgerError: See :mod:`durabatch.errors`; a file that is refused is unchanged.
+    """
+    check_library()
+    files = ledger_files(path)
+    check_place(files, create=create, allow_network_fs=allow_network_fs)
+    is_new = is_empty(files, create=create)
+    if not is_new:
+        look_before_touching(files, vfs)
+    else:
+        make_private(files)
+    connection = Connection(files, vfs=vfs, durability=durability, on_wait=on_wait)
+    try:
+        create_or_migrate(connection)
+        connection.tripwire = Tripwire(files)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def is_empty(files: LedgerFiles, *, create: bool) -> bool:
+    """Tell whether nothing is there yet. An empty file is a ledger only for those who may create one."""
+    if not os.path.exists(files.ledger):
+        return True
+    if os.path.getsize(files.ledger) > 0:
+        return False
+    if not create and not (os.path.exists(files.wal) and os.path.getsize(files.wal)):
+        raise errors.NotALedgerError(shown(files.ledger), "is empty", "Start a run with it, or give another --ledger.")
+    return True
+
+
+def make_private(files: LedgerFiles) -> None:
+    """Make the empty file, readable by this user alone; SQLite gives its side files the same mode."""
+    try:
+        os.close(os.open(files.ledger, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise errors.LedgerPathError(shown(files.ledger), error.strerror or str(error), "Choose another file.") from error
+
+
+def look_before_touching(files: LedgerFiles, vfs: str | None) -> None:
+    """Check header, version and schema through a read-only connection, which changes nothing even in recovery of the log."""
+    if not os.access(files.ledger, os.W_OK):
+        raise errors.LedgerPathError(shown(files.ledger), "is read-only", "`status`, `results` and `sql` can read it; to run, change its permissions.")
+    try:
+        connection = apsw.Connection(files.ledger, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOFOLLOW, vfs=vfs)
+        with contextlib.closing(connection):
+            connection.set_busy_timeout(5000)
+            harden(connection)
+            check_identity(connection, files)
+    except BORDER_ERRORS as error:
+        raise translate(error, files.ledger) from error
+
+
+def check_identity(connection: apsw.Connection, files: LedgerFiles) -> int:
+    """
+    Return the schema version of a ledger that is one of ours.
+
+    Raises:
+        NotALedgerError: Another program's database.
+        LedgerVersionError: A version that this program does not know.
+        LedgerDamagedError: The schema is not, to the letter, the one of its version.
+    """
+    name = shown(files.ledger)
+    application, version = connection.pragma("application_id"), connection.pragma("user_version")
+    if application != APPLICATION_ID:
+        raise errors.NotALedgerError(name, f"is a SQLite database of another program (application id {application:#x})", "Give another --ledger.")
+    if version > SCHEMA_VERSION:
+        raise errors.LedgerVersionError(name, f"was written by schema {version}, this durabatch knows {SCHEMA_VERSION}", "Use a newer durabatch.")
+    if version < 1:
+        raise errors.LedgerVersionError(name, f"has the impossible schema version {version}", "It was changed by another program.")
+    if version == SCHEMA_VERSION:
+        check_schema(schema_of(connection), name)
+    return int(version)
+
+
+def check_schema(found: dict[str, str | None], name: str) -> None:
+    """Refuse a schema that differs from ours in any table, index, view or trigger."""
+    expected = expected_schema()
+    if found == expected:
+        return
+    odd = sorted(found.keys() - expected.keys()) or sorted(expected.keys() - found.keys())
+    odd = odd or [thing for thing in sorted(expected) if found[thing] != expected[thing]]
+    raise errors.LedgerDamagedError(name, f"has an unexpected schema ({odd[0]})", "It was changed by another program; use a copy from before.")
+
+
+def schema_of(connection: apsw.Connection) -> dict[str, str | None]:
+    """Return the text of everything in the schema, by kind and name."""
+    return {f"{kind} {name!r}": text for kind, name, text in connection.execute(statements.named()["schema_list"])}
+
+
+@functools.cache
+def expected_schema() -> dict[str, str | None]:
+    """Return what ``schema_of`` finds in a ledger of the present version."""
+    with contextlib.closing(apsw.Connection(":memory:")) as connection:
+        connection.execute(statements.schema_text())
+        return schema_of(connection)
+
+
+def create_or_migrate(connection: Connection) -> None:
+    """Bring the open file to the present version: make the schema in an empty one, apply what is missing in an older one."""
+    version = connection.raw.pragma("user_version")
+    if version == 0:
+        with connection.transaction(), connection.border():
+            connection.raw.execute(statements.schema_text())
+            connection.raw.pragma("application_id", APPLICATION_ID)
+            connection.raw.pragma("user_version", SCHEMA_VERSION)
+        connection.checkpoint(truncate=True)
+        return
+    migrate(connection, version, statements.migrations())
+
+
+def migrate(connection: Connection, version: int, steps: dict[int, Path]) -> None:
+    """
+    Apply the migrations after *version*, each in one transaction, after a copy of the ledger was put beside it as ``LEDGER.v<version>.bak``.
+
+    A failing step leaves the ledger at the version before it.
+    """
+    missing = {target: path for target, path in steps.items() if target > version}
+    if missing:
+        back_up(connection, f"{connection.files.ledger}.v{version}.bak")
+    for target, path in missing.items():
+        with connection.transaction(), connection.border():
+            connection.raw.execute(path.read_text(encoding="utf-8"))
+            connection.raw.pragma("user_version", target)
+
+
+def back_up(connection: Connection, target: str) -> None:
+    """Write a consistent copy of the ledger to *target*, which appears whole or not at all."""
+    partial = target + ".part"
+    with connection.border():
+        copy = apsw.Connection(partial)
+        with contextlib.closing(copy), copy.backup("main", connection.raw, "main") as backup:
+            while not backup.done:
+                backup.step(10_000)
+    os.chmod(partial, 0o600)
+    shutil.move(partial, target)

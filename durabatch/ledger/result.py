@@ -1,0 +1,39 @@
+"""
+The result and segment tables: what handlers returned, inline or as slices of checked, compressed frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from durabatch.ledger.connection import Connection
+from durabatch.ledger.executor import Executor
+
+__all__ = ["get", "get_segment", "insert_inline", "insert_packed", "insert_segment"]
+
+
+def insert_inline(ledger: Connection, rows: Sequence[tuple[int, int, int, int, int, str]]) -> None:
+    """Record small values; *rows* are successes as workers send them, the first field being the item and the sixth the value."""
+    ledger.executemany("result_insert_inline", rows)
+
+
+def insert_segment(ledger: Connection, batch_id: int, raw_bytes: int, digest: bytes, data: bytes) -> int:
+    """Store one frame and return its id."""
+    return int(ledger.value("segment_insert", (batch_id, raw_bytes, digest, data)))
+
+
+def insert_packed(ledger: Connection, rows: Sequence[tuple[int, int, int, int]]) -> None:
+    """Record values that lie in segments: (item_id, segment_id, offset, bytes) each."""
+    ledger.executemany("result_insert_packed", rows)
+
+
+def get(ledger: Executor, item_id: int) -> tuple[str | None, int | None, int | None, int | None] | None:
+    """Return (value, segment_id, offset, bytes) of the item's result, or None when it has none."""
+    row = ledger.row("result_get", (item_id,))
+    return None if row is None else (row[0], row[1], row[2], row[3])
+
+
+def get_segment(ledger: Executor, segment_id: int) -> tuple[int, bytes, bytes] | None:
+    """Return (raw bytes, SHA-256 of them, frame) of a segment, or None."""
+    row = ledger.row("segment_get", (segment_id,))
+    return None if row is None else (row[0], row[1], row[2])

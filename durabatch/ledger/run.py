@@ -1,0 +1,203 @@
+"""
+The run table: one row an execution, with its counters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from durabatch.errors import NotFoundError
+from durabatch.ledger.connection import Connection
+from durabatch.ledger.executor import Executor
+from durabatch.states import ItemState, RunState
+
+__all__ = ["RunRow", "Tally", "add", "conclude", "find", "get", "insert", "list_all", "newest_of_series", "recount", "reopen", "set_claimed", "set_intake", "set_pace"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Differences to the counters of one run, gathered over a tick and written once."""
+
+    total: int = 0
+    pending: int = 0
+    scheduled: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+    quarantined: int = 0
+    undone: int = 0
+    attempts: int = 0
+    batches: int = 0
+
+    def move(self, count: int, source: ItemState, target: ItemState) -> None:
+        """Count *count* items out of one state and into another."""
+        setattr(self, source, getattr(self, source) - count)
+        setattr(self, target, getattr(self, target) + count)
+
+    def as_row(self) -> dict[str, int]:
+        """Return the differences by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One row of the run table; JSON columns are decoded."""
+
+    run_id: int
+    name: str
+    series: str
+    state: str
+    reason: str | None
+    exit_code: int | None
+    handler: dict[str, Any]
+    source: dict[str, Any]
+    fingerprint: list[dict[str, Any]] | None
+    settings: dict[str, Any]
+    source_position: str | None
+    intake_complete: int
+    next_item_id: int
+    dispatch_count: int
+    batch_count: int
+    attempt_count: int
+    total_count: int
+    pending_count: int
+    scheduled_count: int
+    running_count: int
+    succeeded_count: int
+    failed_count: int
+    skipped_count: int
+    cancelled_count: int
+    quarantined_count: int
+    undone_count: int
+    items_per_s: float
+    elapsed_us: int
+    created_at_us: int
+    started_at_us: int | None
+    finished_at_us: int | None
+
+    @property
+    def open_count(self) -> int:
+        """Items that have not ended."""
+        return self.pending_count + self.scheduled_count + self.running_count
+
+    @property
+    def ended_count(self) -> int:
+        """Items that have ended, whichever way."""
+        return self.total_count - self.open_count
+
+
+def decode(values: tuple[Any, ...]) -> RunRow:
+    """Return the row whose columns are *values*, in the order of the table."""
+    row = dict(zip((field.name for field in fields(RunRow)), values, strict=True))
+    for column in ("handler", "source", "fingerprint", "settings"):
+        if row[column] is not None:
+            row[column] = from_json(row[column])
+    return RunRow(**row)
+
+
+def insert(ledger: Connection, *, series: str, handler: object, source: object, fingerprint: object, settings: object, now_us: int) -> int:
+    """Add the next run of *series* and return its id; from the second on its name is ``<series>#<n>``."""
+    number = int(ledger.value("run_count_of_series", (series,))) + 1
+    row = {
+        "name": series if number == 1 else f"{series}#{number}",
+        "series": series,
+        "handler": to_json(handler).decode(),
+        "source": to_json(source).decode(),
+        "fingerprint": None if fingerprint is None else to_json(fingerprint).decode(),
+        "settings": to_json(settings).decode(),
+        "created_at_us": now_us,
+    }
+    return int(ledger.value("run_insert", row))
+
+
+def get(ledger: Executor, run_id: int) -> RunRow:
+    """
+    Return the run *run_id*.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    values = ledger.row("run_get", (run_id,))
+    if values is None:
+        raise NotFoundError(f"no run {run_id} in this ledger", "`durabatch runs` lists them.")
+    return decode(values)
+
+
+def find(ledger: Executor, name_or_id: str | int | None) -> RunRow:
+    """
+    Return the run with this name (the newest of a series) or id; for None the active or else the latest one.
+
+    Raises:
+        NotFoundError: There is none; the message lists up to five that are there.
+    """
+    if name_or_id is None:
+        run_id = ledger.value("run_id_latest")
+        if run_id is None:
+            raise NotFoundError("the ledger holds no run", "Start one with `durabatch run`.")
+        return get(ledger, run_id)
+    run_id = ledger.value("run_id_newest_of_series", (name_or_id,)) or ledger.value("run_id_by_name", (name_or_id,))
+    if run_id is None and str(name_or_id).isdecimal():
+        run_id = ledger.value("run_get", (int(name_or_id),))
+    if run_id is None:
+        names = [row.name for row in list_all(ledger)][-5:]
+        there = f"There are: {', '.join(names)}." if names else "The ledger holds no run."
+        raise NotFoundError(f"no run {str(name_or_id)!r} in this ledger", there)
+    return get(ledger, run_id)
+
+
+def newest_of_series(ledger: Executor, series: str) -> RunRow | None:
+    """Return the newest run of *series*, or None."""
+    run_id = ledger.value("run_id_newest_of_series", (series,))
+    return None if run_id is None else get(ledger, run_id)
+
+
+def list_all(ledger: Executor) -> list[RunRow]:
+    """Return all runs, oldest first."""
+    return [decode(values) for values in ledger.rows("run_list")]
+
+
+def reopen(ledger: Connection, run_id: int, *, handler: object, settings: object) -> None:
+    """Take a stopped run up again."""
+    ledger.execute("run_reopen", {"run_id": run_id, "handler": to_json(handler).decode(), "settings": to_json(settings).decode()})
+
+
+def add(ledger: Connection, run_id: int, tally: Tally) -> None:
+    """Apply the differences in *tally*."""
+    ledger.execute("run_add", {**tally.as_row(), "run_id": run_id})
+
+
+def set_intake(ledger: Connection, run_id: int, *, position: str | None, complete: bool) -> None:
+    """Remember where intake goes on."""
+    ledger.execute("run_set_intake", {"run_id": run_id, "source_position": position, "intake_complete": int(complete)})
+
+
+def set_claimed(ledger: Connection, run_id: int, *, next_item_id: int, dispatch_count: int, now_us: int) -> None:
+    """Remember the watermark and the last dispatch number."""
+    ledger.execute("run_set_claimed", {"run_id": run_id, "next_item_id": next_item_id, "dispatch_count": dispatch_count, "now_us": now_us})
+
+
+def set_pace(ledger: Connection, run_id: int, *, elapsed_us: int, items_per_s: float) -> None:
+    """Remember the time spent and the present rate."""
+    ledger.execute("run_set_pace", {"run_id": run_id, "elapsed_us": elapsed_us, "items_per_s": items_per_s})
+
+
+def conclude(ledger: Connection, run_id: int, state: RunState, *, reason: str | None, exit_code: int, items_per_s: float, now_us: int) -> None:
+    """Stop or end the run."""
+    over = state in (RunState.FINISHED, RunState.CANCELLED, RunState.ROLLED_BACK)
+    row = {
+        "run_id": run_id, "state": state, "reason": reason, "exit_code": exit_code,
+        "items_per_s": items_per_s, "finished_at_us": now_us if over else None,
+    }
+    ledger.execute("run_conclude", row)
+
+
+def recount(ledger: Executor, run_id: int) -> dict[str, int]:
+    """Return the counters as the item rows have them; reads every item of the run."""
+    names = ("total", "pending", "scheduled", "running", "succeeded", "failed", "skipped", "cancelled", "quarantined", "undone", "attempt")
+    values = ledger.row("run_recount", (run_id,)) or ()
+    return {f"{name}_count": value for name, value in zip(names, values, strict=True)}

@@ -1,0 +1,276 @@
+"""
+From the name of a handler to something that can be called, in the coordinator (an early check) and in workers (the real thing).
+
+A handler reference is a small JSON object, stored on the run row and sent to workers; it never holds code:
+
+    {"kind": "python", "target": "audit.jobs:work"}              importable name
+    {"kind": "python", "target": "/home/me/audit.py:work"}       file, absolute
+    {"kind": "command", "argv": ["gzip", "{}"], "shell": false, "parse": "none"}
+
+Every fault is one HandlerImportError of one line; the user's own exception is its ``__cause__``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from durabatch.codec import decode_value, encode_value
+from durabatch.decorator import HandlerSpec, spec_of
+from durabatch.errors import HandlerImportError, ResultError, UsageError
+from durabatch.importing import import_target, split_target
+from durabatch.signatures import LITERAL, HandlerSignature, bind_params, check_params, item_validator, looks_like_json, read_signature
+
+__all__ = [
+    "CheckedHandler",
+    "LoadedHandler",
+    "check",
+    "check_function",
+    "command_ref",
+    "describe_function",
+    "from_function",
+    "load",
+    "parse_target",
+    "quote_params",
+]
+
+PARSES = ("none", "json", "lines")
+#: Modules whose functions start programs: a handler by such a name is never meant.
+PROGRAM_MODULES = frozenset({"os", "posix", "pty", "subprocess"})
+MAX_PARAM_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckedHandler:
+    """A handler that was found to be usable. ``name`` is the function's or the program's name, for run names and messages."""
+
+    spec: HandlerSpec
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoadedHandler:
+    """
+    A handler ready for items.
+
+    ``call(payload, context)`` decodes the JSON text *payload*, validates it when the item's parameter is annotated, and returns what the
+    function returns; what the function raises comes through. ``context`` is handed on only when ``takes_context``.
+    """
+
+    takes_context: bool
+    call: Callable[[str, object | None], object]
+    function: Callable[..., object]
+
+
+def parse_target(text: str) -> dict[str, Any]:
+    """
+    Return the reference for ``module:function`` or ``path/file.py:function`` as typed; the path is made absolute, nothing is imported.
+
+    Raises:
+        HandlerImportError: The text has another form.
+    """
+    place, name = split_target(text)
+    return {"kind": "python", "target": f"{os.path.abspath(place) if place.endswith('.py') else place}:{name}"}
+
+
+def command_ref(argv: Sequence[str], *, shell: bool, parse: str) -> dict[str, Any]:
+    """
+    Return the reference for a command; nothing is started.
+
+    Args:
+        argv: Program and arguments with their placeholders; with *shell* one text for ``sh -c``.
+        shell: Run by a shell.
+        parse: What becomes of its output: ``none``, ``json`` or ``lines``.
+
+    Raises:
+        UsageError: No program, several texts for the shell, a NUL character, or another *parse*.
+    """
+    if not argv or not argv[0]:
+        raise UsageError("no command is given", "Put it behind --, as in: durabatch exec hosts.txt -- ping -c1 {}.")
+    if shell and len(argv) != 1:
+        raise UsageError(f"--shell takes one text, not {len(argv)}", "Quote the whole command.")
+    if any("\0" in argument for argument in argv):
+        raise UsageError("the command holds a NUL character", "No program can be given one.")
+    if parse not in PARSES:
+        raise UsageError(f"--parse: {parse!r} is not one of {', '.join(PARSES)}")
+    return {"kind": "command", "argv": list(argv), "shell": shell, "parse": parse}
+
+
+def describe_function(function: object) -> dict[str, Any] | None:
+    """
+    Return the reference by which a worker finds *function*; None when there is none: lambda, nested, notebook cell, ``python -c``.
+
+    A function of the program that was started is referred to by that file, or by its module after ``python -m``.
+    """
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    name = getattr(function, "__qualname__", None)
+    if module is None or not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+        return None
+    found: object = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    # Methods are made anew at each access: equal is enough for them.
+    if found is not function and found != function:
+        return None
+    place = _place(module)
+    return None if place is None else {"kind": "python", "target": f"{place}:{name}"}
+
+
+def quote_params(params: Mapping[str, object]) -> dict[str, Any]:
+    """
+    Return Python values as params can be stored: what would be read differently on a command line is marked as literal text.
+
+    ``env:NAME`` and ``file:PATH`` stay references, so that a secret is never stored.
+
+    Raises:
+        UsageError: A value cannot be stored.
+    """
+    quoted: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, str) and looks_like_json(value):
+            quoted[name] = {LITERAL: value}
+            continue
+        try:
+            quoted[name] = decode_value(encode_value(value, limit_bytes=MAX_PARAM_BYTES))
+        except ResultError as error:
+            raise UsageError(f"param {name!r}: {error.what}", error.hint) from error
+    return quoted
+
+
+def check(ref: Mapping[str, Any], params: Mapping[str, Any]) -> CheckedHandler:
+    """
+    Return what the handler of *ref* declares, once it is known to be usable; nothing of it is called.
+
+    Imports the user's module. Secrets among *params* are not read, only looked for. For a command: its program is there.
+
+    Raises:
+        HandlerImportError: It cannot be used, and why.
+    """
+    if ref["kind"] == "command":
+        return _check_command(ref, params)
+    function = _function(ref)
+    name = _name(function, ref["target"])
+    item_validator(_checked_signature(function, params, name), name)
+    return CheckedHandler(spec_of(function), ref["target"].rpartition(":")[2])
+
+
+def check_function(function: Callable[..., object], params: Mapping[str, Any]) -> CheckedHandler:
+    """As :func:`check`, for a function at hand; its name is the qualified one."""
+    name = _name(function)
+    item_validator(_checked_signature(function, params, name), name)
+    return CheckedHandler(spec_of(function), getattr(function, "__qualname__", name))
+
+
+def load(ref: Mapping[str, Any], params: Mapping[str, Any]) -> LoadedHandler:
+    """
+    Import the Python handler of *ref*, read its secrets, and return it ready for items.
+
+    Raises:
+        HandlerImportError: It cannot be used, and why.
+    """
+    if ref["kind"] != "python":
+        raise HandlerImportError(f"{ref['kind']!r} handlers are not imported", "Commands are started by the workers.")
+    function = _function(ref)
+    return _loaded(function, params, _name(function, ref["target"]))
+
+
+def from_function(function: Callable[..., object], params: Mapping[str, Any]) -> LoadedHandler:
+    """As :func:`load`, for a function at hand."""
+    return _loaded(function, params, _name(function))
+
+
+def _function(ref: Mapping[str, Any]) -> Callable[..., object]:
+    found = import_target(ref["target"])
+    if not callable(found):
+        raise HandlerImportError(f"{ref['target']} is of type {type(found).__name__}, not a function")
+    if getattr(found, "__module__", None) in PROGRAM_MODULES or found in (eval, exec):
+        raise HandlerImportError(f"{ref['target']} is not a durabatch handler", "Use `durabatch exec` for commands.")
+    return found
+
+
+def _name(function: object, target: str | None = None) -> str:
+    """Return how *function* is called in messages: ``jobs:work``, ``jobs.py:work`` or its own name."""
+    if target is not None:
+        return target.removeprefix(os.path.join(os.getcwd(), ""))
+    return str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+def _checked_signature(function: Callable[..., object], params: Mapping[str, Any], name: str) -> HandlerSignature:
+    _refuse_kind(function, name)
+    signature = read_signature(function, name)
+    check_params(signature, params, name)
+    return signature
+
+
+def _refuse_kind(function: Callable[..., object], name: str) -> None:
+    """Refuse what returns something else than a value when it is called."""
+    hint = "Give an ordinary function (def) that takes an item and returns a value."
+    if inspect.isclass(function):
+        raise HandlerImportError(f"{name} is a class", hint)
+    inner = function.func if isinstance(function, functools.partial) else function
+    faces = (inner, getattr(inner, "__call__", None))  # noqa: B004 - an object is asked for the function behind its call
+    if any(inspect.iscoroutinefunction(face) or inspect.isasyncgenfunction(face) for face in faces):
+        raise HandlerImportError(f"{name} is an async function; only ordinary functions can be handlers", hint)
+    if any(inspect.isgeneratorfunction(face) for face in faces):
+        raise HandlerImportError(f"{name} is a generator (it has a yield)", hint)
+
+
+def _check_command(ref: Mapping[str, Any], params: Mapping[str, Any]) -> CheckedHandler:
+    if params:
+        raise HandlerImportError("a command takes no --param", "Write its arguments behind --.")
+    program = "sh" if ref["shell"] else ref["argv"][0]
+    if shutil.which(program) is None:
+        there = os.path.exists(program) and os.path.sep in program
+        why = "is not executable" if there else "no such program"
+        raise HandlerImportError(
+            f"cannot run {program!r}: {why}", "Mark it as executable." if there else "Give its path, or put it on PATH."
+        )
+    words = ref["argv"][0].split() if ref["shell"] else [program]
+    return CheckedHandler(HandlerSpec(), os.path.basename(words[0] if words else program))
+
+
+def _loaded(function: Callable[..., object], params: Mapping[str, Any], name: str) -> LoadedHandler:
+    signature = _checked_signature(function, params, name)
+    values = bind_params(signature, params, name)
+    bound = functools.partial(function, **values) if values else function
+    decode = item_validator(signature, name) or from_json
+    return LoadedHandler(signature.takes_context, _caller(bound, decode, takes_context=signature.takes_context), function)
+
+
+def _caller(
+    function: Callable[..., object], decode: Callable[[str], Any], *, takes_context: bool
+) -> Callable[[str, object | None], object]:
+    if takes_context:
+        return lambda payload, context: function(decode(payload), context)
+    return lambda payload, _context: function(decode(payload))
+
+
+def _place(module: Any) -> str | None:
+    """Return the module name or file by which another process imports *module*."""
+    spec = getattr(module, "__spec__", None)
+    path = getattr(module, "__file__", None)
+    if module.__name__ != "__main__" and spec is not None and spec.name == module.__name__ and _is_plain(module.__name__, spec):
+        return str(module.__name__)
+    if spec is not None and module.__name__ == "__main__":
+        return str(spec.name)
+    return os.path.abspath(path) if isinstance(path, str) and path.endswith(".py") and os.path.isfile(path) else None
+
+
+def _is_plain(name: str, spec: Any) -> bool:
+    """Return whether *name* leads to the same module in a fresh process: files loaded under a name of ours do not."""
+    from importlib.machinery import PathFinder
+
+    parent, _, _ = name.rpartition(".")
+    search = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    if spec.origin in (None, "built-in", "frozen"):
+        return True
+    found = PathFinder.find_spec(name, search)
+    return found is not None and found.origin == spec.origin

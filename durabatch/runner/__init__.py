@@ -1,0 +1,1 @@
+"""The coordinator at work: the loop, the worker processes, signals and the machine."""

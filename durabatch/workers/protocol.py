@@ -1,0 +1,243 @@
+"""
+The frames between the coordinator and a worker: typed, length-prefixed, checksummed, never unpickled.
+
+A frame is ``magic, length, CRC-32, body``; the body is MessagePack of one of the structs below. A frame that does not check out
+means that the pipe was written to by somebody else or cut in the middle; the reader raises :class:`ProtocolError` and the
+coordinator treats the worker as dead. Payloads and results travel as JSON text that neither side of the pipe parses.
+
+    coordinator ──▶ worker      Start, Dispatch, Release, Interrupt, Stop
+    worker ──▶ coordinator      Ready, Flush, Released, Refused
+
+One Start comes first and is answered by Ready or Refused. Dispatches run in the order in which they came, items in the order of
+the dispatch. Items that were not started when a Release arrives come back in a Released frame and are never started afterwards.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any, TypeVar
+
+import msgspec
+
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "Dispatch",
+    "Failure",
+    "Flush",
+    "Frame",
+    "FrameBuffer",
+    "FromWorker",
+    "Group",
+    "Interrupt",
+    "Packed",
+    "ProtocolError",
+    "Ready",
+    "Refused",
+    "Release",
+    "Released",
+    "Start",
+    "Stop",
+    "Success",
+    "ToWorker",
+    "Work",
+    "decode_from_worker",
+    "decode_to_worker",
+    "encode",
+]
+
+MAGIC = 0xD5BA7C41
+HEADER = struct.Struct("<III")
+#: Bytes of one frame: the largest result (64 MiB by default, settable) and what surrounds it stay far below.
+MAX_FRAME_BYTES = 1 << 30
+
+#: One item to do: (item_id, attempt number from 1, key, payload as JSON text).
+Work = tuple[int, int, str, str]
+#: One success with its value inline: (item_id, attempt number, worker number, started_at_us, duration_us, value as JSON text).
+Success = tuple[int, int, int, int, int, str]
+#: One success packed into a frame: (item_id, attempt number, worker number, started_at_us, duration_us, frame index, offset, bytes).
+Packed = tuple[int, int, int, int, int, int, int, int]
+
+
+class ProtocolError(Exception):
+    """The bytes on a pipe are not a frame."""
+
+
+class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
+    """
+    Everything a worker needs before its first item.
+
+    ``handler`` is the JSON form of a handler reference (see :mod:`durabatch.loading`), ``params`` the values for its keyword-only
+    parameters with secrets still as references, ``sys_path`` the module path of the coordinator.
+    """
+
+    worker: int
+    run_id: int
+    run_name: str
+    handler: dict[str, Any]
+    params: dict[str, Any]
+    sys_path: list[str]
+    cells_path: str
+    cell: int
+    inline_bytes: int
+    max_result_bytes: int
+    term_grace_s: float
+
+
+class Group(msgspec.Struct, array_like=True, frozen=True):
+    """Consecutive items of one batch inside a dispatch."""
+
+    batch_id: int
+    items: list[Work]
+
+
+class Dispatch(msgspec.Struct, tag="dispatch", frozen=True):
+    """Items to run, in this order."""
+
+    dispatch_id: int
+    groups: list[Group]
+
+
+class Release(msgspec.Struct, tag="release", frozen=True):
+    """Give back, unstarted, up to ``limit`` items from the end of what is waiting (None: all of them)."""
+
+    limit: int | None = None
+
+
+class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
+    """Stop at once: flush what is finished and exit; the item in the cell is interrupted, not failed."""
+
+
+class Stop(msgspec.Struct, tag="stop", frozen=True):
+    """Finish what is waiting, flush, tear down and exit with status 0."""
+
+
+class Ready(msgspec.Struct, tag="ready", frozen=True):
+    """The handler is imported; items may come."""
+
+    pid: int
+
+
+class Refused(msgspec.Struct, tag="refused", frozen=True):
+    """The handler cannot be used: one line for the user, and the traceback for those who ask."""
+
+    message: str
+    traceback: str
+
+
+class Frame(msgspec.Struct, array_like=True, frozen=True):
+    """Encoded results of one batch, back to back, as one checked zstd frame (see :mod:`durabatch.codec`)."""
+
+    batch_id: int
+    raw_bytes: int
+    digest: bytes
+    data: bytes
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True):
+    """
+    One attempt that did not succeed.
+
+    ``outcome`` is an :class:`~durabatch.states.AttemptOutcome`; ``retryable`` False means that further attempts are pointless
+    (``Fail``); texts are capped. ``exit_code`` and the tails are set for commands.
+    """
+
+    item_id: int
+    number: int
+    worker: int
+    started_at_us: int
+    duration_us: int
+    outcome: str
+    error_type: str
+    message: str
+    traceback: str
+    retryable: bool = True
+    exit_code: int | None = None
+    stdout_tail: str | None = None
+    stderr_tail: str | None = None
+
+
+class Flush(msgspec.Struct, tag="flush", frozen=True):
+    """
+    What a worker finished since its last flush, all of one dispatch.
+
+    ``finished`` is True in the last flush of the dispatch: every item of it is then ended or released.
+    """
+
+    dispatch_id: int
+    succeeded: list[Success]
+    packed: list[Packed]
+    frames: list[Frame]
+    failed: list[Failure]
+    finished: bool
+
+
+class Released(msgspec.Struct, tag="released", frozen=True):
+    """Items given back unstarted: dispatch id to item ids, in input order."""
+
+    items: dict[int, list[int]]
+
+
+ToWorker = Start | Dispatch | Release | Interrupt | Stop
+FromWorker = Ready | Refused | Flush | Released
+
+_T = TypeVar("_T")
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """Return the whole frame of *message*, header included."""
+    body = _encoder.encode(message)
+    return HEADER.pack(MAGIC, len(body), zlib.crc32(body)) + body
+
+
+def decode_to_worker(body: bytes | memoryview) -> ToWorker:
+    """Return the message in *body*, as sent by a coordinator."""
+    return _decode(_to_worker, body)
+
+
+def decode_from_worker(body: bytes | memoryview) -> FromWorker:
+    """Return the message in *body*, as sent by a worker."""
+    return _decode(_from_worker, body)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], body: bytes | memoryview) -> _T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"frame of an unknown kind: {error}") from error
+
+
+class FrameBuffer:
+    """Cuts a stream of bytes into the bodies of frames; bytes of an unfinished frame wait for the rest."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """
+        Add *data* and return the bodies of all frames that are complete now, in order.
+
+        Raises:
+            ProtocolError: The bytes are no frame. The stream is of no further use.
+        """
+        self._bytes += data
+        bodies: list[bytes] = []
+        start = 0
+        while len(self._bytes) - start >= HEADER.size:
+            magic, length, checksum = HEADER.unpack_from(self._bytes, start)
+            if magic != MAGIC or length > MAX_FRAME_BYTES:
+                raise ProtocolError("the pipe holds bytes that are no frame")
+            end = start + HEADER.size + length
+            if len(self._bytes) < end:
+                break
+            body = bytes(self._bytes[start + HEADER.size : end])
+            if zlib.crc32(body) != checksum:
+                raise ProtocolError("a frame has a wrong checksum")
+            bodies.append(body)
+            start = end
+        del self._bytes[:start]
+        return bodies

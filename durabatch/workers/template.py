@@ -1,0 +1,197 @@
+"""
+Command templates: where a value of the item goes into a command, so that it can never become anything but a value.
+
+    {}        the item: a text as it is, the path of a file item, anything else as compact JSON
+    {key}     the item's key
+    {#}       the item's number in the ledger, the same at every try
+    {name}    a field of an item that is an object; {a.b} the field b of the object in field a
+    {{ }}     the braces themselves
+
+Without a shell a placeholder becomes (part of) one argument. With a shell it becomes an expansion of an environment variable, in double
+quotes, so whatever the value holds is never read as shell code; inside single quotes nothing would be expanded, so a placeholder there is
+refused. A value that begins with ``-`` where an option could stand is refused, unless ``--`` stands before it; a path gets ``./``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from durabatch.codec import decode_value, encode_value
+from durabatch.errors import HandlerImportError
+from durabatch.workers.command_error import CommandError
+from durabatch.workers.context import Context
+
+__all__ = ["ArgvTemplate", "Placeholder", "ShellTemplate", "Values"]
+
+TOKEN = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
+#: Where a simple command ends in a shell, as far as a ``--`` before a placeholder is concerned.
+COMMAND_END = re.compile(r"[|;&\n(]")
+WORD_START = re.compile(r"(^|\s)\"?$")
+#: Names whose value is a path when the item is a file.
+PATH_NAMES = ("", "key", "path")
+VARIABLE = "DURABATCH_VALUE_"
+#: States of :func:`quote_after` in which the shell would not expand a variable.
+REFUSED = {"'": "inside single quotes", "\\": "after a backslash", '\\"': "after a backslash"}
+SHELL = "/bin/sh"
+MAX_VALUE_BYTES = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Placeholder:
+    """A place for a value; ``is_guarded`` when an option could stand there."""
+
+    name: str
+    is_guarded: bool
+
+
+class Values:
+    """The values of one attempt at one item, for the placeholders of a template."""
+
+    def __init__(self, payload: str, context: Context) -> None:
+        self._item: Any = decode_value(payload)
+        self._context = context
+        self._is_file = isinstance(self._item, dict) and len(self._item) == 3 and {"path", "bytes"} < self._item.keys()
+
+    def text(self, place: Placeholder) -> str:
+        """Return the text for *place*; CommandError when there is none or it is not safe there."""
+        text = self._look_up(place.name)
+        if "\0" in text:
+            raise CommandError(f"the value of {{{place.name}}} holds a NUL character, which no command can be given")
+        if not place.is_guarded or not text.startswith("-"):
+            return text
+        if self._is_file and place.name in PATH_NAMES:
+            return f"./{text}"
+        raise CommandError(f"the value of {{{place.name}}}, {text[:100]!r}, would be read as an option. Put -- before the placeholder")
+
+    def _look_up(self, name: str) -> str:
+        if name == "":
+            return as_text(self._item["path"] if self._is_file else self._item)
+        if name == "key":
+            return self._context.item_key
+        return str(self._context.item_id) if name == "#" else as_text(self._field(name))
+
+    def _field(self, name: str) -> object:
+        if isinstance(self._item, dict) and name in self._item:
+            return self._item[name]
+        value: Any = self._item
+        for part in name.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise CommandError(f"the item has no field {name!r}. A brace itself is written {{{{ or }}}}")
+            value = value[part]
+        return value
+
+
+class ArgvTemplate:
+    """A command as a list of arguments, run without a shell."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        if not argv or not argv[0]:
+            raise HandlerImportError("no command given", "Put it after --, as in: durabatch exec INPUT -- gzip {}")
+        if any(isinstance(part, Placeholder) for part in parts_of(argv[0])):
+            raise HandlerImportError(f"the program {argv[0]!r} would come from the item", "Name the program; items are its arguments.")
+        self._arguments = [guarded(parts_of(text), is_open="--" not in argv[1:index]) for index, text in enumerate(argv)]
+
+    def render(self, values: Values) -> tuple[list[str], dict[str, str]]:
+        """Return the arguments for one item, and no environment."""
+        return ["".join(part if isinstance(part, str) else values.text(part) for part in parts) for parts in self._arguments], {}
+
+
+class ShellTemplate:
+    """A script for the shell: the arguments as typed, joined by blanks."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._places: list[Placeholder] = []
+        self._script = "".join(self._expansion(*found) for found in quoted(parts_of(" ".join(argv))))
+        if not self._script.strip():
+            raise HandlerImportError("no command given", "Put it after --, as in: durabatch exec --shell INPUT -- 'gzip {} && echo ok'")
+
+    def render(self, values: Values) -> tuple[list[str], dict[str, str]]:
+        """Return the shell's arguments, the same for all items, and the environment variables with the item's values."""
+        environment = {f"{VARIABLE}{number}": values.text(place) for number, place in enumerate(self._places, 1)}
+        return [SHELL, "-c", self._script], environment
+
+    def _expansion(self, part: str | Placeholder, quote: str) -> str:
+        if isinstance(part, str):
+            return part
+        if quote in REFUSED:
+            raise HandlerImportError(
+                f"{{{part.name}}} stands {REFUSED[quote]}, where no value can be put in", "Leave the quotes to durabatch."
+            )
+        self._places.append(part)
+        variable = f"${{{VARIABLE}{len(self._places)}}}"
+        return variable if quote == '"' else f'"{variable}"'
+
+
+def parts_of(text: str) -> list[str | Placeholder]:
+    """Return *text* as literal texts and (unguarded) placeholders; HandlerImportError on a lone brace."""
+    parts: list[str | Placeholder] = []
+    for token in filter(None, TOKEN.split(text)):
+        if token in ("{", "}"):
+            raise HandlerImportError(f"lone {token!r} in the command {text[:100]!r}", "A brace itself is written {{ or }}.")
+        if token in ("{{", "}}"):
+            parts.append(token[0])
+        else:
+            parts.append(Placeholder(token[1:-1].strip(), is_guarded=False) if token[0] == "{" else token)
+    return parts
+
+
+def guarded(parts: list[str | Placeholder], *, is_open: bool) -> list[str | Placeholder]:
+    """Return *parts* with those placeholders guarded that may begin the argument, if an option can stand there."""
+    begin = next((index for index, part in enumerate(parts) if isinstance(part, str)), len(parts))
+    return [dataclasses.replace(part, is_guarded=is_open) if isinstance(part, Placeholder) else part for part in parts[:begin]] + parts[
+        begin:
+    ]
+
+
+def quoted(parts: list[str | Placeholder]) -> list[tuple[str | Placeholder, str]]:
+    r"""Return each part with the shell's quoting where it begins (nothing, ``'``, ``"`` or ``\``); placeholders guarded where words begin."""
+    found: list[tuple[str | Placeholder, str]] = []
+    quote, before = "", ""
+    for part in parts:
+        if isinstance(part, str):
+            found.append((part, quote))
+            quote = quote_after(part, quote, before)
+            before += part
+        else:
+            is_guarded = bool(WORD_START.search(before)) and "--" not in COMMAND_END.split(before)[-1].split()
+            found.append((dataclasses.replace(part, is_guarded=is_guarded), quote))
+            quote = "" if quote == "\\" else quote
+            before += "x"
+    return found
+
+
+def quote_after(text: str, quote: str, before: str) -> str:
+    """Return the shell's quoting at the end of *text*, which begins with *quote* and stands behind *before*."""
+    previous = before[-1:]
+    for character in text:
+        if quote == "\\":
+            quote = ""
+        elif quote == '\\"':
+            quote = '"'
+        elif quote == "#":
+            quote = "" if character == "\n" else quote
+        elif quote:
+            quote = "" if character == quote else '\\"' if (quote, character) == ('"', "\\") else quote
+        elif character in ("'", '"', "\\") or (character == "#" and (not previous or previous.isspace())):
+            quote = character
+        previous = character
+    return quote
+
+
+def as_text(value: object) -> str:
+    """Return a text as it is and any other value as compact JSON."""
+    return value if isinstance(value, str) else encode_value(value, limit_bytes=MAX_VALUE_BYTES)
+
+
+def environment_of(context: Context, values: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a command: that of the worker, the item's identity, and the values of its template."""
+    identity = {
+        "DURABATCH_KEY": context.item_key,
+        "DURABATCH_ATTEMPT": str(context.attempt),
+        "DURABATCH_IDEMPOTENCY_KEY": context.idempotency_key,
+    }
+    return {**os.environ, **{name: text for name, text in identity.items() if "\0" not in text}, **values}

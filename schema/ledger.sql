@@ -1,0 +1,195 @@
+-- The ledger of durabatch: everything the engine knows, as rows.
+--
+-- A run is one execution of a handler over one input. Intake turns the input into items, page by page; each uninterrupted stretch of
+-- intake is a span, so that the item ids of a span are consecutive and all of one run. A claim hands items to a worker: fresh items in
+-- input order by a range of ids from the run's watermark on, the others (released, waiting for a retry, prioritised) through a small
+-- index of exceptions. At its first claim an item joins a batch, and stays in it. What a worker sends back becomes one attempt row per
+-- try and one result row per item that succeeded; big values lie together in compressed segments of their batch.
+-- All that happens between two waits of the coordinator is one transaction; counters on the run change in the same transaction as the
+-- rows they count. So a checkpoint is a commit, resume is a query for unfinished items, and status reads one row.
+--
+--                     claim                       finish
+--      pending ────────────────▶ running ──┬──▶ succeeded | failed | skipped | cancelled | quarantined
+--        ▲  ▲                      │ │     │         │
+--        │  └── release, recover ──┘ │     │         │ retry
+--        │                           ▼     │         │
+--        │                       scheduled ┘         │
+--        └───────────────────────────────────────────┘
+--
+-- Instants are UTC microseconds (`_at_us`), durations `_us`, sizes `_bytes`, counts `_count`. Nothing newer than SQLite 3.40 stands here,
+-- so that any SQL tool can read a ledger; views for people are in views.sql.
+
+-- One execution of a handler over one input. Written by every verb; one row a run, so `status` costs nothing.
+CREATE TABLE run (
+    run_id              INTEGER PRIMARY KEY,
+    name                TEXT    NOT NULL UNIQUE,            -- the series, from the second run on with '#2', '#3' ...
+    series              TEXT    NOT NULL,
+    state               TEXT    NOT NULL DEFAULT 'running',
+    reason              TEXT,                               -- why it is not running, in words
+    exit_code           INTEGER,                            -- of the command line, once the run has stopped
+    handler             TEXT    NOT NULL,                   -- JSON reference: what to import or which argv, never code
+    source              TEXT    NOT NULL,                   -- JSON: the input as typed and how it is read
+    fingerprint         TEXT,                               -- JSON: path, bytes, mtime of the input files; NULL when it has none
+    settings            TEXT    NOT NULL,                   -- JSON: what a resume needs to go on in the same way
+    source_position     TEXT,                               -- where intake goes on; NULL before the first page
+    intake_complete     INTEGER NOT NULL DEFAULT 0,
+    next_item_id        INTEGER NOT NULL DEFAULT 1,         -- the watermark: no fresh item of this run stands before it
+    dispatch_count      INTEGER NOT NULL DEFAULT 0,
+    batch_count         INTEGER NOT NULL DEFAULT 0,
+    attempt_count       INTEGER NOT NULL DEFAULT 0,
+    total_count         INTEGER NOT NULL DEFAULT 0,
+    pending_count       INTEGER NOT NULL DEFAULT 0,
+    scheduled_count     INTEGER NOT NULL DEFAULT 0,
+    running_count       INTEGER NOT NULL DEFAULT 0,
+    succeeded_count     INTEGER NOT NULL DEFAULT 0,
+    failed_count        INTEGER NOT NULL DEFAULT 0,
+    skipped_count       INTEGER NOT NULL DEFAULT 0,
+    cancelled_count     INTEGER NOT NULL DEFAULT 0,
+    quarantined_count   INTEGER NOT NULL DEFAULT 0,
+    undone_count        INTEGER NOT NULL DEFAULT 0,
+    items_per_s         REAL    NOT NULL DEFAULT 0,         -- of late, while it runs; over all when it has stopped
+    elapsed_us          INTEGER NOT NULL DEFAULT 0,         -- time under a coordinator, all its sessions together
+    created_at_us       INTEGER NOT NULL,
+    started_at_us       INTEGER,                            -- first dispatch
+    finished_at_us      INTEGER,
+    CONSTRAINT state_known CHECK (state IN ('running', 'paused', 'halted', 'cancelled', 'finished', 'rolled_back')),
+    CONSTRAINT finished_iff_over CHECK ((finished_at_us IS NOT NULL) = (state IN ('cancelled', 'finished', 'rolled_back'))),
+    CONSTRAINT counts_add_up CHECK (
+        total_count = pending_count + scheduled_count + running_count + succeeded_count + failed_count
+                    + skipped_count + cancelled_count + quarantined_count + undone_count),
+    CONSTRAINT counts_not_negative CHECK (
+        min(pending_count, scheduled_count, running_count, succeeded_count, failed_count, skipped_count, cancelled_count,
+            quarantined_count, undone_count, batch_count, attempt_count, dispatch_count) >= 0),
+    CONSTRAINT nothing_open_when_finished CHECK (state <> 'finished' OR (intake_complete AND pending_count + scheduled_count + running_count = 0)),
+    CONSTRAINT intake_complete_is_boolean CHECK (intake_complete IN (0, 1))
+) STRICT;
+
+-- One uninterrupted stretch of intake: the ids from first to last are all items of this run.
+CREATE TABLE span (
+    span_id             INTEGER PRIMARY KEY,
+    run_id              INTEGER NOT NULL REFERENCES run (run_id),
+    first_item_id       INTEGER NOT NULL UNIQUE,
+    last_item_id        INTEGER NOT NULL,
+    CONSTRAINT not_empty CHECK (last_item_id >= first_item_id)
+) STRICT;
+
+CREATE INDEX span_of_run ON span (run_id, last_item_id);
+
+-- A numbered group of items; finished when it is sealed (nobody joins any more) and every item of it has ended.
+CREATE TABLE batch (
+    batch_id            INTEGER PRIMARY KEY,
+    run_id              INTEGER NOT NULL REFERENCES run (run_id),
+    number              INTEGER NOT NULL,                   -- from 1 in its run
+    item_count          INTEGER NOT NULL DEFAULT 0,
+    ended_count         INTEGER NOT NULL DEFAULT 0,
+    failed_count        INTEGER NOT NULL DEFAULT 0,         -- ended otherwise than succeeded or skipped
+    sealed              INTEGER NOT NULL DEFAULT 0,
+    first_item_id       INTEGER NOT NULL,                   -- its items lie between these two ids (others may, too)
+    last_item_id        INTEGER NOT NULL,
+    opened_at_us        INTEGER NOT NULL,
+    finished_at_us      INTEGER,
+    published_at_us     INTEGER,                            -- its output file, as of the last finish, is on disk
+    UNIQUE (run_id, number),
+    CONSTRAINT ended_within_count CHECK (failed_count BETWEEN 0 AND ended_count AND ended_count <= item_count),
+    CONSTRAINT finished_iff_all_ended CHECK ((finished_at_us IS NOT NULL) = (sealed AND ended_count = item_count)),
+    CONSTRAINT published_after_finish CHECK (published_at_us IS NULL OR finished_at_us IS NOT NULL)
+) STRICT;
+
+CREATE INDEX batch_open ON batch (run_id, batch_id) WHERE finished_at_us IS NULL;
+CREATE INDEX batch_unpublished ON batch (run_id, batch_id) WHERE finished_at_us IS NOT NULL AND published_at_us IS NULL;
+
+-- One unit of input. `due_at_us` is set while the item stands outside the input order (released, retried, prioritised), and then only.
+CREATE TABLE item (
+    item_id             INTEGER PRIMARY KEY,
+    run_id              INTEGER NOT NULL REFERENCES run (run_id),
+    key                 TEXT    NOT NULL,
+    key_hash            INTEGER NOT NULL,                   -- 64 bits of the key; keys that meet are told apart by further probes
+    payload             TEXT    NOT NULL,                   -- JSON
+    digest              BLOB    NOT NULL,                   -- BLAKE2b-128 of the payload's bytes
+    priority            INTEGER NOT NULL DEFAULT 0,         -- higher = sooner
+    source_position     INTEGER NOT NULL,                   -- line, row or path order in the input
+    state               TEXT    NOT NULL DEFAULT 'pending',
+    batch_id            INTEGER REFERENCES batch (batch_id),
+    dispatch_id         INTEGER,                            -- the fence: only the dispatch that stands here may record an end
+    attempt_count       INTEGER NOT NULL DEFAULT 0,         -- attempt rows
+    uncharged_count     INTEGER NOT NULL DEFAULT 0,         -- those of them that do not count against the limit
+    due_at_us           INTEGER,
+    CONSTRAINT each_state_has_its_facts CHECK (
+        CASE state
+            WHEN 'pending'     THEN dispatch_id IS NULL
+            WHEN 'running'     THEN dispatch_id IS NOT NULL AND due_at_us IS NULL AND batch_id IS NOT NULL
+            WHEN 'succeeded'   THEN dispatch_id IS NULL AND due_at_us IS NULL AND batch_id IS NOT NULL
+            WHEN 'scheduled'   THEN dispatch_id IS NULL AND due_at_us IS NOT NULL
+            WHEN 'failed'      THEN dispatch_id IS NULL AND due_at_us IS NULL AND batch_id IS NOT NULL
+            WHEN 'quarantined' THEN dispatch_id IS NULL AND due_at_us IS NULL AND batch_id IS NOT NULL
+            WHEN 'undone'      THEN dispatch_id IS NULL AND due_at_us IS NULL AND batch_id IS NOT NULL
+            WHEN 'skipped'     THEN dispatch_id IS NULL AND due_at_us IS NULL
+            WHEN 'cancelled'   THEN dispatch_id IS NULL AND due_at_us IS NULL
+            ELSE 0
+        END),
+    CONSTRAINT uncharged_within_attempts CHECK (uncharged_count BETWEEN 0 AND attempt_count)
+) STRICT;
+
+CREATE UNIQUE INDEX item_key ON item (run_id, key_hash);
+CREATE INDEX item_due ON item (run_id, priority DESC, due_at_us, item_id) WHERE due_at_us IS NOT NULL;
+CREATE INDEX item_failed ON item (run_id, item_id) WHERE state IN ('failed', 'quarantined');
+
+-- One try at an item, written when it has ended and never changed.
+CREATE TABLE attempt (
+    item_id             INTEGER NOT NULL REFERENCES item (item_id),
+    number              INTEGER NOT NULL,                   -- from 1 for its item
+    worker              INTEGER NOT NULL,                   -- number of the worker in its run, 0 = inline
+    outcome             TEXT    NOT NULL,
+    started_at_us       INTEGER NOT NULL,
+    duration_us         INTEGER NOT NULL,
+    error_type          TEXT,
+    error_message       TEXT,
+    traceback           TEXT,
+    exit_code           INTEGER,                            -- of a command; negative: the signal that ended it
+    stdout_tail         TEXT,
+    stderr_tail         TEXT,
+    PRIMARY KEY (item_id, number),
+    CONSTRAINT an_error_iff_it_failed CHECK (
+        CASE outcome
+            WHEN 'succeeded'   THEN error_type IS NULL
+            WHEN 'failed'      THEN error_type IS NOT NULL
+            WHEN 'timed_out'   THEN error_type IS NOT NULL
+            WHEN 'crashed'     THEN error_type IS NOT NULL
+            WHEN 'interrupted' THEN error_type IS NULL
+            WHEN 'snoozed'     THEN error_type IS NULL
+            WHEN 'skipped'     THEN error_type IS NULL
+            WHEN 'cancelled'   THEN error_type IS NULL
+            ELSE 0
+        END)
+) STRICT, WITHOUT ROWID;
+
+-- Encoded results of one batch, back to back in one zstd frame.
+CREATE TABLE segment (
+    segment_id          INTEGER PRIMARY KEY,
+    batch_id            INTEGER NOT NULL REFERENCES batch (batch_id),
+    raw_bytes           INTEGER NOT NULL,
+    digest              BLOB    NOT NULL,                   -- SHA-256 of the raw bytes
+    data                BLOB    NOT NULL
+) STRICT;
+
+-- The one result of an item that succeeded: inline as JSON, or a slice of a segment.
+CREATE TABLE result (
+    item_id             INTEGER PRIMARY KEY REFERENCES item (item_id),
+    value               TEXT,
+    segment_id          INTEGER REFERENCES segment (segment_id),
+    segment_offset      INTEGER,
+    raw_bytes           INTEGER,
+    CONSTRAINT inline_or_packed CHECK (
+        CASE WHEN segment_id IS NULL THEN value IS NOT NULL AND segment_offset IS NULL AND raw_bytes IS NULL
+             ELSE value IS NULL AND segment_offset IS NOT NULL AND raw_bytes IS NOT NULL END)
+) STRICT;
+
+-- What happened to the ledger and its runs, in order. An 'opened' row is the first thing a coordinator commits: nothing is read for
+-- acting on before it, and a coordinator that sees a later one has been replaced and stops.
+CREATE TABLE event (
+    event_id            INTEGER PRIMARY KEY,
+    run_id              INTEGER REFERENCES run (run_id),
+    kind                TEXT    NOT NULL,
+    happened_at_us      INTEGER NOT NULL,
+    detail              TEXT    NOT NULL DEFAULT '{}'       -- JSON
+) STRICT;

@@ -1,0 +1,25 @@
+-- attempt: one try at an item, written once when it has ended. Written by finish and recover.
+
+-- An attempt that did not succeed. Only while the dispatch held the item (its row was just moved on).
+-- name: attempt_insert_failed
+INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail)
+VALUES (:item_id, :number, :worker, :outcome, :started_at_us, :duration_us, :error_type, :error_message, :traceback, :exit_code, :stdout_tail, :stderr_tail);
+
+-- What was running when a coordinator died, as the cells show it: one row each, no error, no charge.
+-- *:started* is a JSON array of [item_id, dispatch_id, worker, started_at_us].
+-- name: attempt_insert_interrupted
+INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us)
+SELECT item.item_id, item.attempt_count + 1, json_extract(cell.value, '$[2]'), 'interrupted',
+       json_extract(cell.value, '$[3]'), max(0, :now_us - json_extract(cell.value, '$[3]'))
+FROM json_each(:started) AS cell
+JOIN item ON item.item_id = json_extract(cell.value, '$[0]') AND item.dispatch_id = json_extract(cell.value, '$[1]')
+WHERE item.run_id = :run_id AND item.state = 'running'
+RETURNING item_id;
+
+-- Successes; the parameters are the fields of a success as the worker sends it.
+-- name: attempt_insert_succeeded
+INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us) VALUES (?1, ?2, ?3, 'succeeded', ?4, ?5);
+
+-- name: attempt_list_of_item
+SELECT number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail
+FROM attempt WHERE item_id = ?1 ORDER BY number;

@@ -1,0 +1,87 @@
+-- batch: numbered groups of items. Written by claim (opening, filling, sealing) and finish (ending).
+
+-- Some items of a batch have ended; the last one of a sealed batch finishes it.
+-- name: batch_add_ended
+UPDATE batch
+SET ended_count    = ended_count + :ended,
+    failed_count   = failed_count + :failed,
+    finished_at_us = CASE WHEN sealed AND ended_count + :ended = item_count THEN :now_us END
+WHERE batch_id = :batch_id;
+
+-- More items have joined; *:sealed* says that they are the last.
+-- name: batch_add_items
+UPDATE batch
+SET item_count     = item_count + :count,
+    first_item_id  = min(first_item_id, :first_item_id),
+    last_item_id   = max(last_item_id, :last_item_id),
+    sealed         = :sealed,
+    finished_at_us = CASE WHEN :sealed AND ended_count = item_count + :count THEN :now_us END
+WHERE batch_id = :batch_id;
+
+-- name: batch_get
+SELECT batch_id, number, item_count, ended_count, failed_count, first_item_id, last_item_id, opened_at_us, finished_at_us FROM batch WHERE batch_id = ?1;
+
+-- name: batch_insert
+INSERT INTO batch (run_id, number, item_count, sealed, first_item_id, last_item_id, opened_at_us)
+VALUES (:run_id, :number, :count, :sealed, :first_item_id, :last_item_id, :now_us)
+RETURNING batch_id;
+
+-- How the finished batches went, for the summary: failed ones, and seconds from opening to end.
+-- name: batch_list_finished
+SELECT number, failed_count, (finished_at_us - opened_at_us) / 1e6 FROM batch WHERE run_id = ?1 AND finished_at_us IS NOT NULL ORDER BY number;
+
+-- name: batch_list
+SELECT batch_id, number, item_count, ended_count, failed_count, sealed, first_item_id, last_item_id, opened_at_us, finished_at_us
+FROM batch WHERE run_id = ?1 ORDER BY number;
+
+-- Finished batches whose file is not written yet.
+-- name: batch_list_unpublished
+SELECT batch_id, number FROM batch
+WHERE run_id = :run_id AND finished_at_us IS NOT NULL AND published_at_us IS NULL
+ORDER BY batch_id LIMIT :limit;
+
+-- Every file is to be written again: the output goes to another place.
+-- name: batch_mark_all_unpublished
+UPDATE batch SET published_at_us = NULL WHERE run_id = ?1 AND published_at_us IS NOT NULL;
+
+-- name: batch_mark_published
+UPDATE batch SET published_at_us = :now_us WHERE batch_id = :batch_id AND finished_at_us IS NOT NULL;
+
+-- Nobody joins any more: intake is complete and nothing fresh is left.
+-- name: batch_seal_last
+UPDATE batch
+SET sealed = 1, finished_at_us = CASE WHEN ended_count = item_count THEN :now_us END
+WHERE run_id = :run_id AND finished_at_us IS NULL AND NOT sealed
+RETURNING batch_id;
+
+-- The one batch that still takes items, if there is one.
+-- name: batch_unsealed
+SELECT batch_id, number, item_count FROM batch WHERE run_id = ?1 AND finished_at_us IS NULL AND NOT sealed;
+
+-- Items that had ended are to run again: their batches are open again.
+-- name: batch_reopen_retried
+UPDATE batch
+SET ended_count     = ended_count - again.count,
+    failed_count    = failed_count - again.count,
+    finished_at_us  = NULL,
+    published_at_us = NULL
+FROM (
+    SELECT batch_id, count(*) AS count FROM item
+    WHERE item_id IN (SELECT value FROM json_each(:item_ids)) GROUP BY batch_id
+) AS again
+WHERE batch.batch_id = again.batch_id;
+
+-- The counters as the rows have them, where they differ: what `verify` lists.
+-- name: batch_recount
+SELECT batch.batch_id, batch.number, batch.item_count, batch.ended_count, batch.failed_count,
+       coalesce(found.items, 0), coalesce(found.ended, 0), coalesce(found.failed, 0)
+FROM batch
+LEFT JOIN (
+    SELECT batch_id, count(*) AS items,
+           sum(state NOT IN ('pending', 'scheduled', 'running')) AS ended,
+           sum(state IN ('failed', 'cancelled', 'quarantined', 'undone')) AS failed
+    FROM item WHERE batch_id IS NOT NULL GROUP BY batch_id
+) AS found USING (batch_id)
+WHERE batch.item_count <> coalesce(found.items, 0)
+   OR batch.ended_count <> coalesce(found.ended, 0)
+   OR batch.failed_count <> coalesce(found.failed, 0);

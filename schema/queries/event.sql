@@ -1,0 +1,17 @@
+-- event: what happened to the ledger and its runs. Written by every verb that a person would want to find later.
+
+-- name: event_insert
+INSERT INTO event (run_id, kind, happened_at_us, detail)
+VALUES (:run_id, :kind, :happened_at_us, :detail)
+RETURNING event_id;
+
+-- Has another coordinator opened the ledger after the event *?1*?
+-- name: event_opened_after
+SELECT 1 FROM event WHERE event_id > ?1 AND kind = 'opened' LIMIT 1;
+
+-- Who opened the ledger first: what it says of its maker decides whether its handlers may be imported.
+-- name: event_first_opened
+SELECT detail FROM event WHERE kind = 'opened' ORDER BY event_id LIMIT 1;
+
+-- name: event_list
+SELECT event_id, run_id, kind, happened_at_us, detail FROM event ORDER BY event_id;

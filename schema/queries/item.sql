@@ -1,0 +1,179 @@
+-- item: one unit of input. Written by submit, claim, finish, release, recover and retry; each move has one statement.
+
+-- Hand a stretch of fresh items to a dispatch; they join a batch here.
+-- name: item_claim_fresh
+UPDATE item
+SET state = 'running', batch_id = :batch_id, dispatch_id = :dispatch_id
+WHERE item_id BETWEEN :first_item_id AND :last_item_id AND state = 'pending' AND due_at_us IS NULL;
+
+-- Hand items that stand outside the input order to a dispatch. *:pairs* is a JSON array of [item_id, batch_id].
+-- name: item_claim_due
+UPDATE item
+SET state = 'running', dispatch_id = :dispatch_id, due_at_us = NULL, batch_id = json_extract(pair.value, '$[1]')
+FROM json_each(:pairs) AS pair
+WHERE item.item_id = json_extract(pair.value, '$[0]');
+
+-- Record the end of items that succeeded, where this dispatch still holds them. Two forms: a stretch of ids, and any ids.
+-- name: item_succeed_range
+UPDATE item
+SET state = 'succeeded', dispatch_id = NULL, attempt_count = attempt_count + 1
+WHERE item_id BETWEEN ?1 AND ?2 AND dispatch_id = ?3;
+
+-- name: item_succeed_some
+UPDATE item
+SET state = 'succeeded', dispatch_id = NULL, attempt_count = attempt_count + 1
+WHERE item_id IN carray(?1) AND dispatch_id = ?2;
+
+-- Record an attempt that did not succeed, where this dispatch still holds the item; the new state was decided in flow/.
+-- name: item_end_attempt
+UPDATE item
+SET state = :state, dispatch_id = NULL, due_at_us = :due_at_us,
+    attempt_count = attempt_count + 1, uncharged_count = uncharged_count + :uncharged
+WHERE item_id = :item_id AND dispatch_id = :dispatch_id;
+
+-- Which of these items does this dispatch still hold?
+-- name: item_list_held
+SELECT item_id FROM item WHERE item_id IN carray(?1) AND dispatch_id = ?2;
+
+-- name: item_get
+SELECT item_id, run_id, key, payload, digest, state, batch_id, attempt_count, uncharged_count, source_position, due_at_us FROM item WHERE item_id = ?1;
+
+-- One probe of the key table: keys whose hashes meet are told apart by their text.
+-- name: item_get_by_hash
+SELECT item_id, key, digest, source_position FROM item WHERE run_id = ?1 AND key_hash = ?2;
+
+-- name: item_insert
+INSERT INTO item (item_id, run_id, key, key_hash, payload, digest, source_position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
+
+-- name: item_last_id
+SELECT coalesce(max(item_id), 0) FROM item;
+
+-- Items that stand outside the input order and are due, in the order in which they run.
+-- name: item_list_due
+SELECT item_id, attempt_count, key, payload, batch_id
+FROM item
+WHERE run_id = :run_id AND due_at_us IS NOT NULL AND due_at_us <= :now_us AND priority >= :lowest AND priority <= :highest
+ORDER BY priority DESC, due_at_us, item_id
+LIMIT :limit;
+
+-- Fresh items from the watermark on, in input order.
+-- name: item_list_fresh
+SELECT item_id, attempt_count, key, payload
+FROM item
+WHERE item_id BETWEEN :first_item_id AND :last_item_id AND state = 'pending' AND due_at_us IS NULL
+ORDER BY item_id
+LIMIT :limit;
+
+-- Does any item that stands outside the input order still lack a batch?
+-- name: item_has_due_without_batch
+SELECT 1 FROM item WHERE run_id = ?1 AND due_at_us IS NOT NULL AND batch_id IS NULL LIMIT 1;
+
+-- When the next waiting item is due.
+-- name: item_next_due
+SELECT min(due_at_us) FROM item WHERE run_id = ?1 AND due_at_us IS NOT NULL;
+
+-- Items handed out but not started: pending again, as if they had never been claimed, except that they keep their batch.
+-- name: item_release
+UPDATE item
+SET state = 'pending', dispatch_id = NULL, due_at_us = 0
+WHERE item_id IN (SELECT value FROM json_each(:item_ids)) AND dispatch_id = :dispatch_id;
+
+-- All items that were handed out when a coordinator died: pending again; those that had started carry one attempt more, uncharged.
+-- name: item_recover
+UPDATE item
+SET state = 'pending', dispatch_id = NULL, due_at_us = 0,
+    attempt_count   = attempt_count + (item_id IN (SELECT json_extract(value, '$[0]') FROM json_each(:started))),
+    uncharged_count = uncharged_count + (item_id IN (SELECT json_extract(value, '$[0]') FROM json_each(:started)))
+WHERE item_id IN (
+    SELECT item.item_id FROM batch
+    JOIN item ON item.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id
+    WHERE batch.run_id = :run_id AND batch.finished_at_us IS NULL AND item.state = 'running'
+);
+
+-- Ended items that a person wants to run again.
+-- name: item_retry
+UPDATE item
+SET state = 'pending', due_at_us = 0, uncharged_count = attempt_count
+WHERE item_id IN (SELECT value FROM json_each(:item_ids));
+
+-- Failed items of a run, with the last error of each; *:error_type* NULL takes all.
+-- name: item_list_failed
+SELECT item.item_id, item.state
+FROM item
+JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
+WHERE item.run_id = :run_id AND item.state IN ('failed', 'quarantined') AND (:error_type IS NULL OR attempt.error_type = :error_type)
+ORDER BY item.item_id;
+
+-- Failed items grouped by what went wrong, biggest group first.
+-- name: item_list_error_groups
+SELECT attempt.error_type, attempt.error_message, count(*) AS item_count, min(item.item_id), max(item.item_id)
+FROM item
+JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
+WHERE item.run_id = ?1 AND item.state IN ('failed', 'quarantined')
+GROUP BY attempt.error_type, attempt.error_message
+ORDER BY item_count DESC, min(item.item_id);
+
+-- The items of a batch with their results and last errors, in input order.
+-- name: item_list_of_batch
+SELECT item.item_id, item.key, item.state, item.attempt_count - item.uncharged_count AS charged_count,
+       attempt.error_type, attempt.error_message,
+       result.value, result.segment_id, result.segment_offset, result.raw_bytes
+FROM batch
+JOIN item ON item.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id
+LEFT JOIN result ON result.item_id = item.item_id
+LEFT JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count AND item.state <> 'succeeded'
+WHERE batch.batch_id = ?1
+ORDER BY item.item_id;
+
+-- A page of the items of a span, in input order, with results and last errors.
+-- name: item_list_page
+SELECT item.item_id, item.key, item.state, item.attempt_count - item.uncharged_count AS charged_count,
+       attempt.error_type, attempt.error_message,
+       result.value, result.segment_id, result.segment_offset, result.raw_bytes
+FROM item
+LEFT JOIN result ON result.item_id = item.item_id
+LEFT JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count AND item.state <> 'succeeded'
+WHERE item.item_id BETWEEN :first_item_id AND :last_item_id
+ORDER BY item.item_id
+LIMIT :limit;
+
+-- The same for given items, in the given order.
+-- name: item_list_chosen
+SELECT item.item_id, item.key, item.state, item.attempt_count - item.uncharged_count AS charged_count,
+       attempt.error_type, attempt.error_message,
+       result.value, result.segment_id, result.segment_offset, result.raw_bytes
+FROM json_each(:item_ids) AS chosen
+JOIN item ON item.item_id = chosen.value
+LEFT JOIN result ON result.item_id = item.item_id
+LEFT JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count AND item.state <> 'succeeded'
+ORDER BY chosen.key;
+
+-- Keys and digests of a stretch of items: what a source that is read again is compared with.
+-- name: item_list_identity
+SELECT key, digest FROM item WHERE item_id BETWEEN :first_item_id AND :last_item_id AND run_id = :run_id ORDER BY item_id LIMIT :limit;
+
+-- Items outside every span of their run, or inside a span of another: what `verify` lists.
+-- name: item_list_outside_spans
+SELECT item.item_id FROM item
+WHERE NOT EXISTS (
+    SELECT 1 FROM span WHERE span.run_id = item.run_id AND item.item_id BETWEEN span.first_item_id AND span.last_item_id)
+LIMIT 20;
+
+-- Succeeded items without a result, and results of items that did not succeed.
+-- name: item_list_result_mismatch
+SELECT item.item_id, item.state, result.item_id IS NOT NULL
+FROM item LEFT JOIN result ON result.item_id = item.item_id
+WHERE (item.state = 'succeeded') <> (result.item_id IS NOT NULL)
+LIMIT 20;
+
+-- Items whose number of attempts is not the number of their attempt rows.
+-- name: item_list_attempt_mismatch
+SELECT item.item_id, item.attempt_count, coalesce(found.attempts, 0)
+FROM item
+LEFT JOIN (SELECT item_id, count(*) AS attempts FROM attempt GROUP BY item_id) AS found USING (item_id)
+WHERE item.attempt_count <> coalesce(found.attempts, 0)
+LIMIT 20;
+
+-- Payloads in input order, with their digests: what `verify` recomputes.
+-- name: item_list_digests
+SELECT item_id, CAST(payload AS BLOB), digest FROM item WHERE item_id > ?1 ORDER BY item_id LIMIT ?2;

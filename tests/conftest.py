@@ -1,0 +1,86 @@
+"""
+What every test can ask for: sizes, seeds, and a way to say that something was not run.
+
+    long, scaled     whether ``--long`` was given, and sizes that follow it
+    seed             a fresh seed for each test, shown when the test fails; ``--seed N`` repeats it
+    not_run          ends the test with a reason that is listed under "not run" at the end
+    plain_environ    the environment without the measuring of coverage, for figures of time and memory
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("short", deadline=None, max_examples=50, print_blob=True)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=1000, print_blob=True)
+
+
+def pytest_addoption(parser):
+    """Add ``--long`` and ``--seed``."""
+    group = parser.getgroup("durabatch")
+    group.addoption("--long", action="store_true", help="full sizes of storms, sweeps and random walks")
+    group.addoption("--seed", type=int, help="the seed of every test that asks for one (default: a fresh one for each)")
+
+
+def pytest_configure(config):
+    """Let hypothesis follow ``--long``."""
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+@pytest.fixture
+def long(request) -> bool:
+    """Say whether the full sizes are wanted."""
+    return request.config.getoption("--long")
+
+
+@pytest.fixture
+def scaled(long):
+    """Give a function from the full size of a test to the size to run now: all of it with ``--long``, else a tenth, at least 5."""
+    return lambda full: full if long else max(5, full // 10)
+
+
+@pytest.fixture
+def seed(request) -> int:
+    """Give a seed that stands in the report when the test fails."""
+    given = request.config.getoption("--seed")
+    value = random.SystemRandom().randrange(2**32) if given is None else given
+    request.node.user_properties.append(("seed", value))
+    return value
+
+
+@pytest.fixture
+def not_run(request):
+    """Give a function that ends the test here, with a reason that is listed at the end of the whole run."""
+
+    def end(reason: str) -> None:
+        request.node.user_properties.append(("not_run", reason))
+        pytest.skip(reason)
+
+    return end
+
+
+@pytest.fixture
+def plain_environ() -> dict[str, str]:
+    """Give the environment for a child process that is timed or weighed: coverage does not follow it there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("COV_CORE_", "COVERAGE_"))}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Show the seed of a failed test, with the way to repeat it."""
+    report = yield
+    for name, value in item.user_properties:
+        if name == "seed" and report.failed:
+            report.sections.append(("seed", f"{value}    repeat with: pytest {item.nodeid.split('[')[0]} --seed {value}"))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """List what was not run, and why: a check that quietly does nothing protects nobody."""
+    for report in terminalreporter.stats.get("skipped", []):
+        reasons = [value for name, value in report.user_properties if name == "not_run"] or [report.longrepr[-1].removeprefix("Skipped: ")]
+        terminalreporter.write_line(f"not run: {report.nodeid}: {reasons[0]}", yellow=True)
