@@ -14,12 +14,11 @@ from zlib import crc32
 
 from pydantic_core import from_json, to_json
 
-from durabatch.errors import ResultError
+from durabatch.errors import ResultError, ResultTooLargeError
 from durabatch.strictness import JsonFault, find_fault, plain, syntax_fault
 
 __all__ = [
     "InvalidJsonError",
-    "ResultTooLargeError",
     "decode_value",
     "encode_value",
     "frame_digest",
@@ -52,15 +51,6 @@ class InvalidJsonError(ValueError):
         self.line_offset = line_offset
         self.column = column
         super().__init__(f"{message} at column {column}")
-
-
-class ResultTooLargeError(ResultError):
-    """A value is larger than a result may be. It was not stored; the attempt fails."""
-
-    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
-        self.size_bytes = size_bytes
-        self.limit_bytes = limit_bytes
-        super().__init__(f"{_size(size_bytes)}, limit {_size(limit_bytes)} (--max-result-bytes)", "Write it to a file and return the path.")
 
 
 def encode_value(value: object, *, limit_bytes: int) -> str:
@@ -132,17 +122,19 @@ def key_hash(key: str, probe: int = 0) -> int:
     """
     Return the signed 64 bit hash of *key* for the key index.
 
-    The high 24 bits come from the key without its last 3 bytes, so that keys which differ at the end lie side by side in the index
-    and intake touches few of its pages; the low 40 bits come from the whole key.
+    The high bits come from the key without its last 3 bytes, so that keys which differ at the end lie side by side in the index and
+    intake touches few of its pages. The low 32 bits are the CRC of the whole key: two keys of one length that differ only in their last
+    4 bytes never meet (a CRC-32 finds every burst of up to 32 bits), and others meet so rarely that the further probes cost nothing.
 
     Args:
         key: Text without lone surrogates.
         probe: 0 at first; the next number gives another place when a different key has the same hash.
     """
     data = key.encode()
-    near = crc32(data[:-3])
-    low = blake2b(data, digest_size=5, salt=probe.to_bytes(4, "big")) if probe else blake2b(data, digest_size=5)
-    return int.from_bytes(((near ^ near >> 24) & 0xFFFFFF).to_bytes(3, "big") + low.digest(), "big", signed=True)
+    if probe:
+        return int.from_bytes(blake2b(data, digest_size=8, salt=probe.to_bytes(4, "big")).digest(), "big", signed=True)
+    # 31 bits, so that the number is never negative.
+    return (crc32(data[:-3]) >> 1) << 32 | crc32(data)
 
 
 def pack_frame(raw: bytes) -> bytes:
@@ -194,10 +186,3 @@ def _damaged(why: str) -> ResultError:
 def _invalid(line: bytes, fault: JsonFault) -> InvalidJsonError:
     message, position = fault
     return InvalidJsonError(message, line.count(b"\n", 0, position), position - line.rfind(b"\n", 0, position))
-
-
-def _size(size_bytes: int) -> str:
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{size_bytes} bytes"

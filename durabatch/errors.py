@@ -22,9 +22,11 @@ Everything that can go wrong, as one tree. An error knows its facts, writes its 
     │   ├── LedgerStorageError         the disk answered with an error; the outcome of the last commit is unknown
     │   ├── ForkedConnectionError      a connection was used in another process or thread than its own
     │   └── StrayWorkersError          workers of an earlier run are alive and cannot be ended
+    ├── OutputError             4      a file of the output cannot be written
     ├── NoItemsError            5      the input holds no items
     ├── SqlError                2      a query of the user's is refused or wrong
     ├── ResultError             1      a value cannot be stored
+    │   └── ResultTooLargeError        it is larger than a result may be
     └── ItemFailedError         1      raised by ``Result.value`` of an item that did not succeed
 
 The message has the form "what: why" and ``hint`` says what to do next; the command line prints both on one line.
@@ -53,7 +55,9 @@ __all__ = [
     "NoItemsError",
     "NotALedgerError",
     "NotFoundError",
+    "OutputError",
     "ResultError",
+    "ResultTooLargeError",
     "RunHaltedError",
     "SqlError",
     "StrayWorkersError",
@@ -179,6 +183,16 @@ class StrayWorkersError(LedgerError):
     """Workers of an earlier run are alive and could not be ended. Nothing was dispatched."""
 
 
+class OutputError(DurabatchError):
+    """A file of the output cannot be written. No part of it is left, and every recorded result is in the ledger."""
+
+    exit_code = 4
+
+    def __init__(self, path: object, why: str, hint: str = "") -> None:
+        self.path = str(path)
+        super().__init__(f"{path}: {why}", hint)
+
+
 class NoItemsError(DurabatchError):
     """The input holds no items. Nothing was written."""
 
@@ -195,6 +209,25 @@ class ResultError(DurabatchError):
     """A value cannot be stored as strict JSON; the message names the path inside the value. The attempt fails."""
 
     exit_code = 1
+
+
+class ResultTooLargeError(ResultError):
+    """A value is larger than a result may be. It was not stored; the attempt fails."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"{size_text(size_bytes)}, limit {size_text(limit_bytes)} (--max-result-bytes)", "Write it to a file and return the path."
+        )
+
+
+def size_text(size_bytes: int) -> str:
+    """Return a number of bytes as people read it: ``64 MiB``, ``1.5 KiB``, ``812 bytes``."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size_bytes} bytes"
 
 
 class ItemFailedError(DurabatchError):

@@ -48,13 +48,13 @@ def claim(ledger: Connection, active: ActiveRun, batches: FixedBatches, *, limit
     One write transaction: when this returns, the items are running on disk.
 
     Args:
-        max_bytes: Characters of payload after which no further item is added; one item may exceed it alone.
+        max_bytes: Characters of payload in the dispatch; one item may exceed it alone.
         now_us: Items due until then are ready.
     """
     with ledger.transaction():
         made = Claim(active.dispatch_count + 1)
         claim_due(ledger, active, batches, made, limit, max_bytes, now_us, raised=True)
-        while made.item_count < limit and made.payload_bytes < max_bytes and claim_fresh(ledger, active, batches, made, limit, max_bytes, now_us):
+        while claim_fresh(ledger, active, batches, made, limit, max_bytes, now_us):
             continue
         claim_due(ledger, active, batches, made, limit, max_bytes, now_us, raised=False)
         if not made.item_count:
@@ -69,14 +69,17 @@ def claim_due(
     ledger: Connection, active: ActiveRun, batches: FixedBatches, made: Claim, limit: int, max_bytes: int, now_us: int, *, raised: bool
 ) -> None:
     """Add items that stand outside the input order; those that never ran join the open batch."""
-    if not active.may_have_due or made.item_count >= limit or made.payload_bytes >= max_bytes:
+    if not active.may_have_due or made.item_count >= limit:
         return
-    rows = item.list_due(ledger, active.run_id, now_us=now_us, limit=limit - made.item_count, raised=raised)
+    room = max_bytes - made.payload_bytes
+    rows = item.list_due(
+        ledger, active.run_id, now_us=now_us, limit=limit - made.item_count, max_bytes=room, any_first=not made.item_count, raised=raised
+    )
     if not rows:
         active.may_have_due = item.next_due(ledger, active.run_id) is not None
         return
     pairs: list[tuple[int, int]] = []
-    for item_id, attempts, key, payload, batch_id in rows[: within_bytes([len(row[3]) for row in rows], max_bytes - made.payload_bytes)]:
+    for item_id, attempts, key, payload, batch_id in rows:
         joined = batch_id if batch_id is not None else join_batch(ledger, active, batches, [item_id], now_us)[0][0]
         made.add(joined, [(item_id, attempts + 1, key, payload)])
         pairs.append((item_id, joined))
@@ -86,21 +89,24 @@ def claim_due(
 def claim_fresh(
     ledger: Connection, active: ActiveRun, batches: FixedBatches, made: Claim, limit: int, max_bytes: int, now_us: int
 ) -> bool:
-    """Add fresh items of the span at the watermark; False when there is nothing behind the watermark."""
+    """Add fresh items of the span at the watermark; False when there is no room for more, or nothing behind the watermark."""
+    if made.item_count >= limit:
+        return False
     if active.span_last < active.next_item_id:
         found = span.at(ledger, active.run_id, active.next_item_id)
         if found is None:
             return False
         active.next_item_id, active.span_last = max(active.next_item_id, found[0]), found[1]
-    rows = item.list_fresh(ledger, active.next_item_id, active.span_last, limit - made.item_count)
+    room, is_first = max_bytes - made.payload_bytes, not made.item_count
+    rows = item.list_fresh(
+        ledger, active.next_item_id, active.span_last, limit=limit - made.item_count, max_bytes=room, any_first=is_first
+    )
     if not rows:
-        active.next_item_id = active.span_last + 1
-        return True
-    kept = rows[: within_bytes([len(row[3]) for row in rows], max_bytes - made.payload_bytes)]
-    ids = [row[0] for row in kept]
+        return skip_ended(ledger, active)
+    ids = [row[0] for row in rows]
     start = 0
     for batch_id, count in join_batch(ledger, active, batches, ids, now_us):
-        piece = kept[start : start + count]
+        piece = rows[start : start + count]
         item.claim_fresh(ledger, piece[0][0], piece[-1][0], batch_id=batch_id, dispatch_id=made.dispatch_id)
         made.add(batch_id, [(item_id, attempts + 1, key, payload) for item_id, attempts, key, payload in piece])
         start += count
@@ -108,18 +114,19 @@ def claim_fresh(
     return True
 
 
-def within_bytes(sizes: Sequence[int], max_bytes: int) -> int:
-    """Return how many leading *sizes* stay within *max_bytes* together, at least one."""
-    total = 0
-    for index, size in enumerate(sizes):
-        total += size
-        if total > max_bytes and index:
-            return index
-    return len(sizes)
+def skip_ended(ledger: Connection, active: ActiveRun) -> bool:
+    """Move the watermark behind its span when nothing fresh is left in that; False when a fresh item is there, which had no room."""
+    if item.list_fresh(ledger, active.next_item_id, active.span_last, limit=1, max_bytes=0, any_first=True):
+        return False
+    active.next_item_id = active.span_last + 1
+    return True
 
 
 def join_batch(ledger: Connection, active: ActiveRun, batches: FixedBatches, item_ids: Sequence[int], now_us: int) -> list[tuple[int, int]]:
     """Let items join the open batch and, where that is full, the next ones; return (batch_id, items) in order."""
+    if active.open_batch is not None and batches.is_full(active.open_batch.item_count):
+        batch.seal_last(ledger, active.run_id, now_us)
+        active.open_batch = None
     joined: list[tuple[int, int]] = []
     start = 0
     already = active.open_batch.item_count if active.open_batch else 0

@@ -58,6 +58,13 @@ class Returned:
     failed: Sequence[FailedAttempt] = ()
     batch_of: Mapping[int, int] = field(default_factory=dict)
 
+    def item_ids(self) -> list[int]:
+        """Return the ids of all items in it."""
+        ids = [row[0] for row in self.inline]
+        ids += [row[0] for row in self.packed]
+        ids += [one.row["item_id"] for one in self.failed]
+        return ids
+
 
 def finish(ledger: Connection, active: ActiveRun, returned: Returned, *, max_attempts: int, now_us: int) -> int:
     """
@@ -113,14 +120,19 @@ def end_succeeded(ledger: Connection, rows: Sequence[Row], dispatch_id: int) -> 
     ids = [row[0] for row in rows]
     try:
         with ledger.savepoint():
-            if item.succeed(ledger, ids, dispatch_id) != len(ids):
-                raise StaleDispatchError
+            end_all(ledger, ids, dispatch_id)
     except StaleDispatchError:
         held = item.held(ledger, ids, dispatch_id)
         rows = [row for row in rows if row[0] in held]
         if rows:
             item.succeed(ledger, [row[0] for row in rows], dispatch_id)
     return rows
+
+
+def end_all(ledger: Connection, item_ids: Sequence[int], dispatch_id: int) -> None:
+    """Move *item_ids* to succeeded; StaleDispatchError when the dispatch does not hold all of them, with some of them moved."""
+    if item.succeed(ledger, item_ids, dispatch_id) != len(item_ids):
+        raise StaleDispatchError
 
 
 def record_failed(

@@ -28,8 +28,9 @@ def recover(ledger: Connection, run_id: int, started: Sequence[Started], *, now_
 
     Must be called only when no worker of the run is alive. One write transaction; a second call finds nothing to do.
     """
+    each_once = list({cell[0]: cell for cell in started}.values())
     with ledger.transaction():
-        interrupted = attempt.insert_interrupted(ledger, run_id, started, now_us)
+        interrupted = attempt.insert_interrupted(ledger, run_id, each_once, now_us)
         returned = item.recover(ledger, run_id, interrupted)
         if returned:
             tally = Tally(attempts=len(interrupted))

@@ -4,19 +4,22 @@ What became of the items, in input order, in pages: constant memory whatever the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from durabatch.codec import unpack_frame
-from durabatch.errors import ResultError
+from durabatch.errors import LedgerDamagedError, ResultError
 from durabatch.ledger import item, result, span
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.item import ItemRow
+from durabatch.ledger.paths import shown
 from durabatch.models import Result
 
-__all__ = ["ValueReader", "chosen", "results", "results_of_batch"]
+__all__ = ["MAX_SEGMENT_BYTES", "ValueReader", "chosen", "results", "results_of_batch", "rows_of_run"]
 
 #: Items read at once: no read transaction is longer than that, so the log can be moved on meanwhile.
 PAGE = 1000
+#: A frame that says that it is larger than this is not unpacked: no worker packs as much.
+MAX_SEGMENT_BYTES = 1 << 30
 
 
 class ValueReader:
@@ -32,26 +35,26 @@ class ValueReader:
         Return the JSON text of the item's value, or None when it has no result.
 
         Raises:
-            ResultError: The stored bytes are damaged; the other items are not concerned.
+            LedgerDamagedError: The stored bytes are not what was recorded; the other items are not concerned.
         """
         if row.segment_id is None:
             return row.value
-        start, size = row.segment_offset or 0, row.raw_bytes or 0
-        value = self.segment(row.segment_id, row.key)[start : start + size]
-        if len(value) != size:
-            raise ResultError(f"result of item {row.key!r} is damaged (it reaches beyond its segment)", "The other results are not concerned.")
-        return value.decode()
+        try:
+            raw = self.segment(row.segment_id)
+            return slice_of(raw, row.segment_offset or 0, row.raw_bytes or 0).decode()
+        except (ResultError, UnicodeDecodeError) as error:
+            why = error.what if isinstance(error, ResultError) else "it is not UTF-8"
+            raise LedgerDamagedError(
+                shown(self.ledger.files.ledger), f"result of item {row.key!r} is damaged ({why})", "The other results are not concerned."
+            ) from error
 
-    def segment(self, segment_id: int, key: str) -> bytes:
-        """Return the raw bytes of a segment, checked."""
+    def segment(self, segment_id: int) -> bytes:
+        """Return the raw bytes of a segment, checked; ResultError when they are damaged or missing."""
         if segment_id != self.segment_id:
             stored = result.get_segment(self.ledger, segment_id)
             if stored is None:
-                raise ResultError(f"result of item {key!r} is damaged (segment {segment_id} is missing)", "The other results are not concerned.")
-            try:
-                self.raw = unpack_frame(stored[2], raw_bytes=stored[0], limit_bytes=stored[0], digest=stored[1])
-            except ResultError as error:
-                raise ResultError(f"result of item {key!r} is damaged ({error.what})", "The other results are not concerned.") from error
+                raise ResultError(f"segment {segment_id} is missing")
+            self.raw = unpack_frame(stored[2], raw_bytes=stored[0], limit_bytes=MAX_SEGMENT_BYTES, digest=stored[1])
             self.segment_id = segment_id
         return self.raw
 
@@ -61,17 +64,36 @@ class ValueReader:
         return Result(row.key, row.state, error, row.charged_count, self.text(row))
 
 
-def results(ledger: Executor, run_id: int) -> Iterator[Result]:
-    """Yield every item of a run in input order."""
+def slice_of(raw: bytes, start: int, size: int) -> bytes:
+    """Return *size* bytes from *start* on; ResultError when they are not all there."""
+    if start < 0 or size < 0 or start + size > len(raw):
+        raise ResultError("it reaches beyond its segment")
+    return raw[start : start + size]
+
+
+def results(ledger: Executor, run_id: int, *, on_damage: Callable[[LedgerDamagedError], None] | None = None) -> Iterator[Result]:
+    """
+    Yield every item of a run in input order.
+
+    Args:
+        on_damage: Called for each item whose stored value is damaged, which is then yielded without a value; None raises instead.
+    """
     reader = ValueReader(ledger)
     for row in rows_of_run(ledger, run_id):
-        yield reader.result(row)
+        try:
+            found = reader.result(row)
+        except LedgerDamagedError as error:
+            if on_damage is None:
+                raise
+            on_damage(error)
+            found = Result(row.key, row.state, error.what, row.charged_count, None)
+        yield found
 
 
-def rows_of_run(ledger: Executor, run_id: int) -> Iterator[ItemRow]:
-    """Yield the rows of every item of a run in input order, a page at a time."""
+def rows_of_run(ledger: Executor, run_id: int, *, first_item_id: int = 1) -> Iterator[ItemRow]:
+    """Yield the rows of every item of a run from *first_item_id* on, in input order, a page at a time."""
     for first, last in span.list_of_run(ledger, run_id):
-        start = first
+        start = max(first, first_item_id)
         while start <= last:
             page = item.list_page(ledger, start, last, PAGE)
             yield from page

@@ -35,8 +35,8 @@ def create_run(
     return run_id
 
 
-def resume_run(ledger: Connection, run_id: int, *, handler: object, settings: object, now_us: int) -> None:
-    """Take a stopped, crashed or finished run up again with the settings of this call."""
+def resume_run(ledger: Connection, run_id: int, *, handler: object, settings: object, fingerprint: object, now_us: int) -> None:
+    """Take a stopped, crashed or finished run up again with the settings of this call, and the input as it was found to be."""
     with ledger.transaction():
-        run.reopen(ledger, run_id, handler=handler, settings=settings)
+        run.reopen(ledger, run_id, handler=handler, settings=settings, fingerprint=fingerprint)
         event.record(ledger, "resumed", run_id=run_id, now_us=now_us)

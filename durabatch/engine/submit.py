@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from durabatch.codec import key_hash, payload_digest
 from durabatch.engine.active import ActiveRun
-from durabatch.errors import DurabatchError
 from durabatch.ledger import item, run, span
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
@@ -23,17 +22,15 @@ __all__ = ["DuplicateKeyError", "InputRow", "locate", "submit"]
 InputRow = tuple[str | None, str, int]
 
 
-class DuplicateKeyError(DurabatchError):
+class DuplicateKeyError(Exception):
     """
-    A key stands twice in the input. Nothing of the page was added.
+    A key stands twice in the input. Nothing of the page was added. Who knows the input's file and lines makes an InputError of it.
 
     Attributes:
         index: Which row of the page has it the second time.
         key: The key.
         first_position: Where it stood first, as a source position.
     """
-
-    exit_code = 2
 
     def __init__(self, index: int, key: str, first_position: int) -> None:
         self.index = index

@@ -19,9 +19,13 @@ class FixedBatches:
 
     size: int
 
+    def is_full(self, item_count: int) -> bool:
+        """Tell whether a batch of *item_count* items takes no more; after a resume with a smaller size it may have more than that."""
+        return item_count >= self.size
+
     def cut(self, count: int, *, already_in: int) -> Iterator[tuple[int, bool]]:
         """
-        Cut *count* consecutive items into pieces for batches, the first of which has *already_in* items.
+        Cut *count* consecutive items into pieces for batches, the first of which has *already_in* items and is not full.
 
         Yields:
             (items in this piece, whether it fills the batch), in order; the pieces add up to *count*.

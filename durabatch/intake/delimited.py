@@ -58,7 +58,9 @@ class DelimitedReader:
         self._keys = keys
         self._delimiter = delimiter
         self._escaped = ESCAPED.get(delimiter) or re.compile(rf"[\x00-\x09\x0b-\x1f\\{re.escape(delimiter)}]")
+        #: The lines of the current read, and the index of the one in which the current row begins.
         self._raw: list[bytes] = []
+        self._row = 0
         self._header = self._read_header()
         self._header_bytes = len(to_json(self._header))
         #: Format of the payload of a row whose text needs no escapes.
@@ -102,7 +104,7 @@ class DelimitedReader:
             self._add(rows, text, first, problem)
         except InputError as error:
             problem = error
-        size = sum(map(len, self._raw)) + len(rows) * self._header_bytes
+        size = sum(map(len, self._raw)) + len(self._raw) + len(rows) * self._header_bytes
         return Batch(rows, size, problem, ended=self._lines.ended and problem is None)
 
     def _take(self, max_lines: int, max_bytes: int) -> tuple[str, InputError | None]:
@@ -110,9 +112,19 @@ class DelimitedReader:
         first = self._lines.line
         self._raw = []
         raw = self._lines.take(max_lines, max_bytes)
-        text, problem = self._lines.decode(raw)
+        text, problem = self._decode(raw)
         self._raw = raw[: self._lines.line - first]
         return text, problem
+
+    def _decode(self, raw: list[bytes]) -> tuple[str, InputError | None]:
+        """As :meth:`LineReader.decode`, and up to a line with a NUL byte, which no table has."""
+        text, problem = self._lines.decode(raw)
+        if "\0" not in text:
+            return text, problem
+        good = text.count("\n", 0, text.index("\0"))
+        self._lines.give_back(raw[: text.count("\n") + 1], good)
+        where = self._lines.place(self._lines.line + 1)
+        return "\n".join(text.split("\n")[:good]), InputError(where, "it holds a NUL byte; is this a text file?")
 
     def _add(self, rows: list[Row], text: str, first: int, problem: InputError | None) -> None:
         """Append the items of *text*; at a bad row the place is set before it and InputError raised, with *rows* up to it."""
@@ -159,44 +171,41 @@ class DelimitedReader:
         if not self._raw:
             return
         texts = text.split("\n")
-        if "\0" in text:
-            self._refuse_nul(texts, first)
         if '"' not in text and "\r" not in text:
             delimiter = self._delimiter
             yield from ((line, row.split(delimiter)) for line, row in enumerate(texts, first + 1))
             return
         rows = csv.reader(self._feed(texts, problem), delimiter=self._delimiter, strict=True)
-        start = 0
-        while start < len(self._raw):
+        self._row = 0
+        while self._row < len(self._raw):
             try:
                 row = next(rows)
+                if rows.line_num - self._row > 1:
+                    self._check_size(sum(map(len, self._raw[self._row : rows.line_num])) + rows.line_num - self._row)
             except (csv.Error, InputError) as error:
-                raise self._stop(first + start + 1, first, error) from None
-            yield first + start + 1, row
-            start = rows.line_num
+                raise self._stop(first + self._row + 1, first, error) from None
+            yield first + self._row + 1, row
+            self._row = rows.line_num
+
+    def _check_size(self, size: int) -> None:
+        if size > self._lines.limit_bytes:
+            raise csv.Error(f"a row larger than {size_text(self._lines.limit_bytes)} (--max-item-bytes); is a quote never closed?")
 
     def _feed(self, texts: list[str], problem: InputError | None) -> Iterator[str]:
         """Yield lines for the csv module: those there are, then more while a row is open."""
         for text in texts:
             yield text + "\n"
-        pulled_bytes = 0
+        size = sum(map(len, self._raw[self._row :])) + len(self._raw) - self._row
         while not self._lines.ended:
             if problem is not None:
                 raise problem
             raw = self._lines.take(1, BLOCK_BYTES)
-            pulled_bytes += sum(map(len, raw)) + len(raw)
-            text, problem = self._lines.decode(raw)
-            if problem is None and pulled_bytes > self._lines.limit_bytes:
-                self._raw += raw
-                place, limit = self._lines.place(self._lines.line), size_text(self._lines.limit_bytes)
-                raise InputError(place, f"a row larger than {limit} (--max-item-bytes); is a quote never closed?")
+            text, problem = self._decode(raw)
             if raw and problem is None:
                 self._raw += raw
+                size += len(raw[0]) + 1
+                self._check_size(size)
                 yield text + "\n"
-
-    def _refuse_nul(self, texts: list[str], first: int) -> None:
-        index = next(index for index, text in enumerate(texts) if "\0" in text)
-        raise self._stop(first + index + 1, first, "it holds a NUL byte; is this a text file?")
 
     def _stop(self, line: int, first: int, why: str | Exception) -> InputError:
         """Set the place before the row that begins in *line* and return the error about it."""

@@ -22,7 +22,7 @@ from durabatch.intake.keys import UnusableKeyError, key_text
 from durabatch.intake.problems import cannot_read, printable
 from durabatch.intake.source import Batch, Row
 
-__all__ = ["FilesPart", "Root", "root_of"]
+__all__ = ["FilesPart", "Root", "check_include", "root_of"]
 
 #: Folders (and files, in submodules) of version control.
 SKIPPED_NAMES = frozenset({".git", ".hg", ".svn"})

@@ -47,7 +47,7 @@ class JsonlReader:
             self._add(rows, raw, first)
         except InputError as error:
             return Batch(rows, problem=error)
-        return Batch(rows, sum(map(len, raw)), ended=reader.ended)
+        return Batch(rows, sum(map(len, raw)) + len(raw), ended=reader.ended)
 
     def _add(self, rows: list[Row], raw: list[bytes], first: int) -> None:
         """Append the items of *raw*; at a bad line the place is set before it and InputError raised, with *rows* up to it."""

@@ -42,7 +42,7 @@ class LinesReader:
             raw = reader.take(max_items, max_bytes)
         except InputError as error:
             return Batch([], problem=error)
-        first, size = reader.line - len(raw), sum(map(len, raw))
+        first, size = reader.line - len(raw), sum(map(len, raw)) + len(raw)
         longest = max(map(len, raw), default=0)
         joined, problem = reader.decode(raw)
         rows = self._rows(joined, self._base + first) if raw and reader.line > first else []

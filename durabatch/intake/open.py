@@ -200,9 +200,12 @@ class _Parts:
             raise UsageError("--include is for files as items", "Give a directory or a pattern, or --files.")
         unkeyed = next((part for part in parts if not isinstance(part, TextPart) or part.format == "lines"), None)
         if self.spec.key is not None and unkeyed is not None:
-            kind = f"{unkeyed.where} is read as lines" if isinstance(unkeyed, TextPart) else "a file item"
-            known = "each line is its own key" if isinstance(unkeyed, TextPart) else "is known by its path"
-            raise UsageError(f"--key '{self.spec.key}' needs records: {kind}, {known}", "For records use --format csv, tsv or jsonl.")
+            why = (
+                f"{unkeyed.where} is read as lines, each its own key"
+                if isinstance(unkeyed, TextPart)
+                else "a file item is known by its path"
+            )
+            raise UsageError(f"--key '{self.spec.key}' needs records: {why}", "For records use --format csv, tsv or jsonl.")
         foreign = next((part.format for part in texts if part.format != "lines"), None)
         if self.spec.null and foreign is not None:
             raise UsageError(f"--null is for lines, the input is {foreign}")

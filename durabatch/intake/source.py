@@ -67,8 +67,8 @@ class Source(Protocol):
         """
         Yield the pages after *position* (None: from the start) in order; the last one is ``done`` or has a ``problem``.
 
-        The first page has at most :data:`FIRST_PAGE_ITEMS` rows, every other at most *max_items*. *max_bytes* bounds the input
-        bytes of a page; one item larger than that has a page of its own. A page of a pipe holds what is there.
+        The first page has at most :data:`FIRST_PAGE_ITEMS` rows, every other at most *max_items*. *max_bytes* bounds the input bytes
+        of a page, names of columns included; the last item of a page may go over it. A page of a pipe holds what is there.
         """
         ...
 

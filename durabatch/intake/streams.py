@@ -19,9 +19,9 @@ __all__ = ["BrokenTextError", "ByteStream", "FileStream", "PipeStream", "Recoded
 class BrokenTextError(ValueError):
     """The next byte of a stream does not decode; everything before it was handed out."""
 
-    def __init__(self, byte: int) -> None:
-        self.byte = byte
-        super().__init__(f"byte 0x{byte:02x}")
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        super().__init__(fault)
 
 
 class ByteStream(Protocol):
@@ -152,8 +152,11 @@ class RecodedStream:
         try:
             return self._decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            self._broken = BrokenTextError(error.object[error.start])
+            self._broken = BrokenTextError(f"byte 0x{error.object[error.start]:02x}")
             return self._decoder.decode(data[: max(0, error.start - pending)])
+        except UnicodeError as error:
+            self._broken = BrokenTextError(str(error))
+            return ""
 
     def seek(self, offset: int) -> None:
         """Bytes of the file say nothing about bytes of UTF-8; readers skip lines instead."""
@@ -176,7 +179,7 @@ def is_utf8(encoding: str) -> bool:
 def check_encoding(encoding: str) -> None:
     """Raise UsageError unless *encoding* names an encoding of text."""
     try:
-        b"".decode(encoding)
+        b"a\n".decode(encoding, "replace")
         codecs.getincrementaldecoder(encoding)
     except (LookupError, ValueError) as error:
         raise UsageError(f"unknown encoding '{encoding}'", "Names are those of Python, such as utf-16, latin-1, cp1252.") from error

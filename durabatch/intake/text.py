@@ -14,7 +14,7 @@ from durabatch.errors import InputError
 from durabatch.intake.problems import not_text, size_text
 from durabatch.intake.streams import BrokenTextError, ByteStream
 
-__all__ = ["LineReader", "too_large"]
+__all__ = ["BLOCK_BYTES", "LineReader", "too_large"]
 
 #: Bytes of one read. Larger ones are no faster.
 BLOCK_BYTES = 1 << 20
@@ -77,7 +77,7 @@ class LineReader:
         if self._stream.seekable:
             self._stream.seek(state["offset"])
             self._at_start = state["offset"] == 0
-            self._lines, self._next, self._tail, self._stream_ended = [], 0, b"", False
+            self._lines, self._next, self._tail, self._stream_ended, self._failure = [], 0, b"", False, None
             self.offset, self.line = state["offset"], state["line"]
         while self.line < state["line"] and not self.ended:
             self.take(state["line"] - self.line, BLOCK_BYTES)
@@ -182,5 +182,5 @@ class LineReader:
             return failure
         column = len(self._tail.decode()) + 1
         return InputError(
-            self.place(self.line + 1), f"not {self._encoding.upper()} (byte 0x{failure.byte:02x} at column {column})", "Use --encoding."
+            self.place(self.line + 1), f"not {self._encoding.upper()} ({failure.fault} at column {column})", "Use --encoding."
         )

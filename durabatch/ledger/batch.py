@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 
-__all__ = ["BatchRow", "add_ended", "add_items", "insert", "list_finished", "list_of_run", "list_unpublished", "mark_all_unpublished", "mark_published", "recount", "seal_last", "unsealed"]
+__all__ = ["BatchRow", "add_ended", "add_items", "insert", "list_finished", "list_of_run", "list_unpublished", "mark_all_unpublished", "mark_published", "seal_last", "unsealed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,3 @@ def mark_published(ledger: Connection, batch_ids: Iterable[int], now_us: int) ->
 def mark_all_unpublished(ledger: Connection, run_id: int) -> None:
     """Have the output of every finished batch written again."""
     ledger.execute("batch_mark_all_unpublished", (run_id,))
-
-
-def recount(ledger: Executor) -> list[tuple[int, ...]]:
-    """Return the batches whose counters differ from their rows: id, number, three counters, the same three counted."""
-    return ledger.rows("batch_recount")

@@ -111,8 +111,8 @@ class Connection(Executor):
             return
         self.check_owner()
         with self.turn.held():
-            self.begin()
             try:
+                self.begin()
                 yield
                 self.commit()
             except BaseException:
@@ -137,7 +137,6 @@ class Connection(Executor):
     def check_epoch(self) -> None:
         """Stop if another coordinator has opened the ledger after us; the lock file must have been removed."""
         if self.epoch is not None and self.value("event_opened_after", (self.epoch,)):
-            self.roll_back()
             raise errors.LedgerTakenOverError(
                 shown(self.files.ledger), "another coordinator has taken it over (was its .lock file deleted?)", "This process stops; nothing more is recorded by it."
             )
@@ -192,6 +191,7 @@ class Connection(Executor):
         return log == done
 
     def close(self) -> None:
-        """Close; the last connection to close moves the rest of the log into the ledger and removes it."""
-        self.raw.close(force=True)
+        """Close; the last connection to close moves the rest of the log into the ledger and removes it. What fails in that is done by the next to open."""
+        with contextlib.suppress(*BORDER_ERRORS):
+            self.raw.close(force=True)
         self.turn.close()

@@ -73,7 +73,7 @@ def translate(error: BaseException, path: str) -> errors.DurabatchError:
         return errors.LedgerBusyError(name, "another program keeps it locked", "End that program's transaction and start the same command again.")
     if isinstance(error, (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError)):
         return errors.LedgerPathError(name, f"cannot be opened ({error})", "Check the permissions of the file, its -wal and its directory.")
-    if isinstance(error, (apsw.IOError, apsw.NoMemError)) or isinstance(error, MemoryError):
+    if isinstance(error, (apsw.IOError, apsw.NoMemError, MemoryError)):
         return errors.LedgerStorageError(
             name, f"the storage failed ({type(error).__name__}: {error}); whether the last commit happened is unknown", "Check the disk, then start the same command again: it looks first."
         )
@@ -147,6 +147,22 @@ class Executor:
         """Return all rows of the statement *name*; for statements whose result is bounded."""
         with self.border():
             return self.execute(name, bindings).fetchall()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every read of the body see one and the same state of the ledger, whatever others commit meanwhile; inside a transaction it simply joins."""
+        self.check_owner()
+        if self.raw.in_transaction:
+            yield
+            return
+        with self.border():
+            self.raw.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self.raw.in_transaction:
+                with self.border():
+                    self.raw.execute("ROLLBACK")
 
     def check_owner(self) -> None:
         """Refuse use after a fork or from another thread: SQLite would let a child write (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_)."""

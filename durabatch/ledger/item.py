@@ -5,6 +5,7 @@ The item table: every move of an item is one function here, and one statement in
 from __future__ import annotations
 
 import array
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,14 @@ from typing import Any
 import apsw
 from pydantic_core import to_json
 
-from durabatch.errors import DurabatchError
 from durabatch.ledger.connection import Connection
-from durabatch.ledger.executor import BORDER_ERRORS, Executor, translate
+from durabatch.ledger.executor import BORDER_ERRORS, Bindings, Executor, translate
+from durabatch.ledger.statements import named
 
 __all__ = [
     "Claimable", "ItemRow", "KeyTakenError", "NewItem", "StoredItem", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash", "has_due_without_batch", "held", "insert", "last_id",
     "list_chosen", "list_due", "list_error_groups", "list_failed", "list_fresh", "list_identity", "list_of_batch", "list_page", "next_due",
-    "recover", "release", "retry", "succeed",
+    "recover", "release", "retry", "succeed", "where_query",
 ]
 
 #: (item_id, run_id, key, key_hash, payload, digest, source_position)
@@ -63,7 +64,7 @@ class StoredItem:
     due_at_us: int | None
 
 
-class KeyTakenError(DurabatchError):
+class KeyTakenError(Exception):
     """A row of the page has a key hash that stands in the ledger. The statement was undone; which row it is must be looked for."""
 
 
@@ -103,21 +104,38 @@ def get_by_hash(ledger: Executor, run_id: int, key_hash: int) -> tuple[int, str,
     return None if row is None else (row[0], row[1], row[2], row[3])
 
 
-def list_fresh(ledger: Executor, first_item_id: int, last_item_id: int, limit: int) -> list[Claimable]:
-    """Return up to *limit* fresh items of a stretch of ids, in input order."""
+def list_fresh(ledger: Executor, first_item_id: int, last_item_id: int, *, limit: int, max_bytes: int, any_first: bool) -> list[Claimable]:
+    """Return up to *limit* fresh items of a stretch of ids, in input order; *max_bytes* and *any_first* as for :func:`list_due`."""
     bounds = {"first_item_id": first_item_id, "last_item_id": last_item_id, "limit": limit}
-    return [(item_id, attempts, key, payload) for item_id, attempts, key, payload in ledger.rows("item_list_fresh", bounds)]
+    return within_bytes(ledger, "item_list_fresh", bounds, max_bytes, any_first=any_first)
 
 
-def list_due(ledger: Executor, run_id: int, *, now_us: int, limit: int, raised: bool) -> list[tuple[int, int, str, str, int | None]]:
+def list_due(
+    ledger: Executor, run_id: int, *, now_us: int, limit: int, max_bytes: int, any_first: bool, raised: bool
+) -> list[tuple[int, int, str, str, int | None]]:
     """
     Return up to *limit* items outside the input order that are due, most urgent first: (item_id, attempts, key, payload, batch_id).
 
     Args:
+        max_bytes: Characters of payload that they may have together; the first item that does not fit ends the list.
+        any_first: The first item may be larger than that.
         raised: True for those of priority 0 and more, which go before fresh items; False for those below 0, which go after.
     """
     bounds = {"run_id": run_id, "now_us": now_us, "limit": limit, "lowest": 0 if raised else LOWEST, "highest": HIGHEST if raised else -1}
-    return [(row[0], row[1], row[2], row[3], row[4]) for row in ledger.rows("item_list_due", bounds)]
+    return within_bytes(ledger, "item_list_due", bounds, max_bytes, any_first=any_first)
+
+
+def within_bytes(ledger: Executor, name: str, bounds: Bindings, max_bytes: int, *, any_first: bool) -> list[Any]:
+    """Return the first rows of the statement *name* whose payloads (the fourth column) fit together; no row more is held in memory."""
+    kept: list[Any] = []
+    room = max_bytes
+    with ledger.border(), contextlib.closing(ledger.execute(name, bounds)) as cursor:
+        for row in cursor:
+            room -= len(row[3])
+            if room < 0 and (kept or not any_first):
+                break
+            kept.append(row)
+    return kept
 
 
 def claim_fresh(ledger: Connection, first_item_id: int, last_item_id: int, *, batch_id: int, dispatch_id: int) -> int:
@@ -222,3 +240,8 @@ def list_identity(ledger: Executor, run_id: int, first_item_id: int, last_item_i
     """Return (key, digest) of up to *limit* items of a stretch of ids, in input order."""
     bounds = {"run_id": run_id, "first_item_id": first_item_id, "last_item_id": last_item_id, "limit": limit}
     return [(row[0], row[1]) for row in ledger.rows("item_list_identity", bounds)]
+
+
+def where_query(expression: str) -> str:
+    """Return the query for the ids of the items of a run (?1) in a state (?2, NULL for any) for which *expression* over v_item holds."""
+    return named()["item_list_where"].replace(":where", expression)

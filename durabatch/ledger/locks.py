@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 
 from pydantic_core import from_json, to_json
@@ -20,6 +21,8 @@ from durabatch.ledger.paths import LedgerFiles, shown
 __all__ = ["Ownership", "TurnLock", "WorkersLock", "holder_of"]
 
 MODE = 0o600
+#: Whoever asks who holds a ledger holds its lock for microseconds: a coordinator looks so often, so many seconds apart, before it gives up.
+LOOKS, LOOK_S = 10, 0.02
 
 
 def open_side_file(path: str) -> int:
@@ -78,14 +81,19 @@ class Ownership:
 
     def acquire(self) -> int:
         """Return a locked descriptor of the file that has the name now; a file swapped between open and lock is let go again."""
+        tries = 0
         while True:
             descriptor = open_side_file(self.files.owner)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                tries += 1
                 holder = read_holder(descriptor)
                 os.close(descriptor)
-                raise in_use(self.files, holder) from None
+                if tries == LOOKS:
+                    raise in_use(self.files, holder) from None
+                time.sleep(LOOK_S)
+                continue
             if is_current(descriptor, self.files.owner):
                 return descriptor
             os.close(descriptor)

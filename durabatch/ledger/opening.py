@@ -1,7 +1,7 @@
 """
 Opening a ledger: is it one, is it ours, is it the version we know? Only then is it touched.
 
-    check place → look read-only (header, version, schema text) → open for writing → create or migrate
+    check place → look read-only (header, version, schema text), or create → open for writing → migrate
 
 A file that is refused is not changed by a single byte.
 """
@@ -20,11 +20,12 @@ import apsw
 from durabatch import errors
 from durabatch.ledger import statements
 from durabatch.ledger.connection import Connection
+from durabatch.ledger.creating import create_ledger
 from durabatch.ledger.executor import APPLICATION_ID, BORDER_ERRORS, check_library, harden, translate
 from durabatch.ledger.paths import LedgerFiles, check_place, ledger_files, shown
 from durabatch.ledger.tripwire import Tripwire
 
-__all__ = ["SCHEMA_VERSION", "check_identity", "expected_schema", "open_ledger"]
+__all__ = ["SCHEMA_VERSION", "check_before_touching", "check_identity", "expected_schema", "open_ledger"]
 
 #: What `PRAGMA user_version` of a ledger says: 1 plus the number of migrations.
 SCHEMA_VERSION = 1 + len(statements.migrations())
@@ -50,22 +51,32 @@ def open_ledger(
     Raises:
         UsageError, LedgerError: See :mod:`durabatch.errors`; a file that is refused is unchanged.
     """
-    check_library()
     files = ledger_files(path)
-    check_place(files, create=create, allow_network_fs=allow_network_fs)
-    is_new = is_empty(files, create=create)
-    if not is_new:
-        look_before_touching(files, vfs)
-    else:
-        make_private(files)
+    if check_before_touching(files, create=create, vfs=vfs, allow_network_fs=allow_network_fs):
+        create_ledger(files, SCHEMA_VERSION)
     connection = Connection(files, vfs=vfs, durability=durability, on_wait=on_wait)
     try:
-        create_or_migrate(connection)
+        migrate(connection, connection.raw.pragma("user_version"), statements.migrations())
         connection.tripwire = Tripwire(files)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def check_before_touching(files: LedgerFiles, *, create: bool, vfs: str | None, allow_network_fs: bool) -> bool:
+    """
+    Make sure that the ledger can be opened, without changing anything; return whether it is still to be made.
+
+    Raises:
+        UsageError, LedgerError: It cannot.
+    """
+    check_library()
+    check_place(files, create=create, allow_network_fs=allow_network_fs)
+    if is_empty(files, create=create):
+        return True
+    look_before_touching(files, vfs)
+    return False
 
 
 def is_empty(files: LedgerFiles, *, create: bool) -> bool:
@@ -74,17 +85,11 @@ def is_empty(files: LedgerFiles, *, create: bool) -> bool:
         return True
     if os.path.getsize(files.ledger) > 0:
         return False
-    if not create and not (os.path.exists(files.wal) and os.path.getsize(files.wal)):
+    if os.path.exists(files.wal) and os.path.getsize(files.wal) > 0:
+        raise errors.LedgerDamagedError(shown(files.ledger), "was cut to nothing; its -wal still holds data", "Move both away to start anew, or use a copy from before.")
+    if not create:
         raise errors.NotALedgerError(shown(files.ledger), "is empty", "Start a run with it, or give another --ledger.")
     return True
-
-
-def make_private(files: LedgerFiles) -> None:
-    """Make the empty file, readable by this user alone; SQLite gives its side files the same mode."""
-    try:
-        os.close(os.open(files.ledger, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise errors.LedgerPathError(shown(files.ledger), error.strerror or str(error), "Choose another file.") from error
 
 
 def look_before_touching(files: LedgerFiles, vfs: str | None) -> None:
@@ -144,19 +149,6 @@ def expected_schema() -> dict[str, str | None]:
     with contextlib.closing(apsw.Connection(":memory:")) as connection:
         connection.execute(statements.schema_text())
         return schema_of(connection)
-
-
-def create_or_migrate(connection: Connection) -> None:
-    """Bring the open file to the present version: make the schema in an empty one, apply what is missing in an older one."""
-    version = connection.raw.pragma("user_version")
-    if version == 0:
-        with connection.transaction(), connection.border():
-            connection.raw.execute(statements.schema_text())
-            connection.raw.pragma("application_id", APPLICATION_ID)
-            connection.raw.pragma("user_version", SCHEMA_VERSION)
-        connection.checkpoint(truncate=True)
-        return
-    migrate(connection, version, statements.migrations())
 
 
 def migrate(connection: Connection, version: int, steps: dict[int, Path]) -> None:

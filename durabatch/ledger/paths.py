@@ -14,7 +14,7 @@ from pathlib import Path
 
 from durabatch.errors import LedgerMissingError, LedgerPathError, UsageError
 
-__all__ = ["LedgerFiles", "check_place", "ledger_files"]
+__all__ = ["LedgerFiles", "check_kind", "check_place", "facts_of", "ledger_files", "missing_hint", "shown"]
 
 #: File systems on which SQLite's write-ahead log does not work, since its index is shared memory of one host.
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "fuse.glusterfs"})
@@ -86,20 +86,34 @@ def check_place(files: LedgerFiles, *, create: bool, allow_network_fs: bool) -> 
         LedgerPathError: Unsafe directory, other owner, several names, network file system, no permission, no room.
     """
     check_directory(files, allow_network_fs=allow_network_fs)
-    try:
-        facts = os.stat(files.ledger)
-    except FileNotFoundError:
-        if not create:
-            raise LedgerMissingError(shown(files.ledger), "there is no such ledger", missing_hint(files.ledger)) from None
+    facts = facts_of(files)
+    if facts is not None:
+        check_file(files, facts)
+    elif create:
         check_new(files)
-        return
+    else:
+        raise LedgerMissingError(shown(files.ledger), "there is no such ledger", missing_hint(files.ledger))
+
+
+def facts_of(files: LedgerFiles) -> os.stat_result | None:
+    """Return what is known of the ledger's file, None when there is none; UsageError when there can be none under that name."""
+    try:
+        return os.stat(files.ledger)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise UsageError(f"--ledger: {shown(files.ledger)}: {error.strerror}", "Choose another file.") from error
-    check_file(files, facts)
 
 
 def check_file(files: LedgerFiles, facts: os.stat_result) -> None:
     """Refuse what is not a plain file with one name that belongs to this user."""
+    check_kind(files, facts)
+    if facts.st_uid != os.geteuid() and os.geteuid() != 0:
+        raise LedgerPathError(shown(files.ledger), "belongs to another user", "Copy it, or run as its owner.")
+
+
+def check_kind(files: LedgerFiles, facts: os.stat_result) -> None:
+    """Refuse what is not a plain file with one name: under a second name its log would not be found."""
     name = shown(files.ledger)
     if stat.S_ISDIR(facts.st_mode):
         raise UsageError(f"--ledger: {name} is a directory", f"Give a file, e.g. {name}/ledger.db.")
@@ -107,8 +121,6 @@ def check_file(files: LedgerFiles, facts: os.stat_result) -> None:
         raise UsageError(f"--ledger: {name} is {kind_of(facts.st_mode)}, not a file", "Give a file path.")
     if facts.st_nlink != 1:
         raise LedgerPathError(name, f"has {facts.st_nlink} names (hard links)", "Two names mean two logs for one file; use one and remove the others.")
-    if facts.st_uid != os.geteuid() and os.geteuid() != 0:
-        raise LedgerPathError(name, "belongs to another user", "Copy it, or run as its owner.")
 
 
 def check_directory(files: LedgerFiles, *, allow_network_fs: bool) -> None:
@@ -148,7 +160,7 @@ def kind_of(mode: int) -> str:
 def shown(path: str) -> str:
     """Return *path* as it may be printed: relative when it lies below here, control characters escaped."""
     here = os.getcwd() + os.sep
-    short = path[len(here) :] if path.startswith(here) else path
+    short = path.removeprefix(here)
     return short.encode("unicode_escape").decode() if not short.isprintable() else short
 
 

@@ -10,14 +10,14 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import apsw
 
 from durabatch.errors import LedgerMissingError, NotALedgerError, SqlError
-from durabatch.ledger.executor import BORDER_ERRORS, Executor, apply_pragma, harden, translate
+from durabatch.ledger.executor import Bindings, Executor, apply_pragma, harden, translate
 from durabatch.ledger.opening import check_identity
-from durabatch.ledger.paths import ledger_files, missing_hint, shown
+from durabatch.ledger.paths import check_kind, facts_of, ledger_files, missing_hint, shown
 
 __all__ = ["Reader"]
 
@@ -35,6 +35,11 @@ LIMITS = (
 ALLOWED = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE})
 CATALOGUE_PRAGMAS = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "database_list"})
 HEADER_PRAGMAS = frozenset({"user_version", "application_id"})
+#: What the file or the disk is to blame for, and not the text of a query.
+NOT_THE_QUERY = (
+    apsw.BusyError, apsw.CantOpenError, apsw.CorruptError, apsw.FullError, apsw.IOError, apsw.LockedError, apsw.NotADBError,
+    UnicodeDecodeError, OverflowError,
+)
 
 
 class Reader(Executor):
@@ -49,9 +54,11 @@ class Reader(Executor):
         files = ledger_files(path)
         super().__init__(files)
         self.deadline_s: float | None = None
-        if not os.path.exists(files.ledger):
+        facts = facts_of(files)
+        if facts is None:
             raise LedgerMissingError(shown(files.ledger), "there is no such ledger", missing_hint(files.ledger))
-        if os.path.getsize(files.ledger) == 0 and not os.path.exists(files.wal):
+        check_kind(files, facts)
+        if facts.st_size == 0 and not os.path.exists(files.wal):
             raise NotALedgerError(shown(files.ledger), "is empty", "Start a run with it, or give another --ledger.")
         with self.border():
             self.raw = self.connect()
@@ -59,8 +66,6 @@ class Reader(Executor):
 
     def connect(self) -> apsw.Connection:
         """Return the open connection; where no side file can be made, a ledger at rest is read as it is."""
-        if os.path.isdir(self.files.ledger):
-            raise NotALedgerError(shown(self.files.ledger), "is a directory", "Give a file.")
         try:
             return self.connect_as(self.files.ledger, apsw.SQLITE_OPEN_READONLY)
         except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError):
@@ -85,7 +90,7 @@ class Reader(Executor):
             raise
         return connection
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         """Return the reader itself."""
         return self
 
@@ -101,7 +106,7 @@ class Reader(Executor):
         """Let SQL call *function* by *name*; it must return the same for the same arguments."""
         self.raw.create_scalar_function(name, function)
 
-    def query(self, text: str, *, timeout_s: float) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+    def query(self, text: str, bindings: Bindings = (), *, timeout_s: float) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         """
         Return column names and rows of an ad-hoc query.
 
@@ -112,22 +117,41 @@ class Reader(Executor):
         Raises:
             SqlError: It is wrong, tries to write, or has not ended in time. Raised by the call or while rows are read.
         """
-        self.deadline_s = time.monotonic() + timeout_s
-        self.raw.set_progress_handler(self.is_late, STEPS)
-        self.raw.authorizer = authorise
-        with self.sql_errors(timeout_s):
-            cursor = self.raw.cursor()
-            cursor.execute(text)
+        self.check_owner()
+        deadline_s = time.monotonic() + timeout_s
+        cursor = self.raw.cursor()
+        with self.sql_errors(timeout_s), self.limited(deadline_s):
+            cursor.execute(text, bindings)
             try:
                 names = [column[0] for column in cursor.get_description()]
             except apsw.ExecutionCompleteError:
                 names = []
-        return names, self.fetch(cursor, timeout_s)
+        return names, self.fetch(cursor, deadline_s, timeout_s)
 
-    def fetch(self, cursor: apsw.Cursor, timeout_s: float) -> Iterator[tuple[Any, ...]]:
+    def fetch(self, cursor: apsw.Cursor, deadline_s: float, timeout_s: float) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a running query."""
-        with self.sql_errors(timeout_s):
-            yield from cursor
+        try:
+            while True:
+                with self.sql_errors(timeout_s), self.limited(deadline_s):
+                    row = cursor.fetchone()
+                if row is None:
+                    return
+                yield row
+        finally:
+            cursor.close(force=True)
+
+    @contextlib.contextmanager
+    def limited(self, deadline_s: float) -> Iterator[None]:
+        """Hold the body to what a query of the user's may do, and until when; our own statements are not held to it."""
+        self.deadline_s = deadline_s
+        self.raw.set_progress_handler(self.is_late, STEPS)
+        self.raw.authorizer = authorise
+        try:
+            yield
+        finally:
+            self.raw.authorizer = None
+            self.raw.set_progress_handler(None)
+            self.deadline_s = None
 
     def is_late(self) -> bool:
         """Tell SQLite whether to stop the running statement."""
@@ -142,10 +166,10 @@ class Reader(Executor):
             raise SqlError(f"query stopped after {timeout_s:g} s", "Narrow it, or give it more time with --sql-timeout.") from error
         except apsw.AuthError as error:
             raise SqlError("sql is read-only: this statement would change something", "Only SELECT works here.") from error
-        except (apsw.SQLError, apsw.ReadOnlyError, apsw.MismatchError, apsw.TooBigError) as error:
-            raise SqlError(f"sql: {error}", "The tables are in schema/ledger.sql; v_run, v_item, v_attempt, v_batch and v_error are views.") from error
-        except BORDER_ERRORS as error:
+        except NOT_THE_QUERY as error:
             raise translate(error, self.files.ledger) from error
+        except (apsw.Error, UnicodeEncodeError, MemoryError) as error:
+            raise SqlError(f"sql: {error}", "The tables are in schema/ledger.sql; v_run, v_item, v_attempt, v_batch and v_error are views.") from error
 
 
 def authorise(operation: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:

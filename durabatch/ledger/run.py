@@ -9,12 +9,16 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from durabatch.errors import NotFoundError
+from durabatch.errors import LedgerDamagedError, NotFoundError
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
+from durabatch.ledger.paths import shown
 from durabatch.states import ItemState, RunState
 
-__all__ = ["RunRow", "Tally", "add", "conclude", "find", "get", "insert", "list_all", "newest_of_series", "recount", "reopen", "set_claimed", "set_intake", "set_pace"]
+__all__ = ["RunRow", "Tally", "add", "conclude", "find", "get", "insert", "list_all", "newest_of_series", "reopen", "set_claimed", "set_intake", "set_pace"]
+
+#: What SQLite can hold as a key.
+LARGEST_ID = (1 << 63) - 1
 
 
 @dataclass(slots=True)
@@ -91,20 +95,28 @@ class RunRow:
         return self.total_count - self.open_count
 
 
-def decode(values: tuple[Any, ...]) -> RunRow:
-    """Return the row whose columns are *values*, in the order of the table."""
+def decode(ledger: Executor, values: tuple[Any, ...]) -> RunRow:
+    """
+    Return the row whose columns are *values*, in the order of the table.
+
+    Raises:
+        LedgerDamagedError: A column that holds JSON does not.
+    """
     row = dict(zip((field.name for field in fields(RunRow)), values, strict=True))
     for column in ("handler", "source", "fingerprint", "settings"):
-        if row[column] is not None:
-            row[column] = from_json(row[column])
+        try:
+            row[column] = None if row[column] is None else from_json(row[column])
+        except ValueError as error:
+            raise LedgerDamagedError(
+                shown(ledger.files.ledger), f"is damaged ({column} of run {row['run_id']} is no JSON)", "`durabatch verify` lists what is broken."
+            ) from error
     return RunRow(**row)
 
 
 def insert(ledger: Connection, *, series: str, handler: object, source: object, fingerprint: object, settings: object, now_us: int) -> int:
     """Add the next run of *series* and return its id; from the second on its name is ``<series>#<n>``."""
-    number = int(ledger.value("run_count_of_series", (series,))) + 1
     row = {
-        "name": series if number == 1 else f"{series}#{number}",
+        "name": free_name(ledger, series),
         "series": series,
         "handler": to_json(handler).decode(),
         "source": to_json(source).decode(),
@@ -113,6 +125,16 @@ def insert(ledger: Connection, *, series: str, handler: object, source: object, 
         "created_at_us": now_us,
     }
     return int(ledger.value("run_insert", row))
+
+
+def free_name(ledger: Executor, series: str) -> str:
+    """Return the name of the next run of *series*, which no other run has."""
+    number = int(ledger.value("run_count_of_series", (series,))) + 1
+    name = series if number == 1 else f"{series}#{number}"
+    while ledger.value("run_id_by_name", (name,)) is not None:
+        number += 1
+        name = f"{series}#{number}"
+    return name
 
 
 def get(ledger: Executor, run_id: int) -> RunRow:
@@ -125,7 +147,7 @@ def get(ledger: Executor, run_id: int) -> RunRow:
     values = ledger.row("run_get", (run_id,))
     if values is None:
         raise NotFoundError(f"no run {run_id} in this ledger", "`durabatch runs` lists them.")
-    return decode(values)
+    return decode(ledger, values)
 
 
 def find(ledger: Executor, name_or_id: str | int | None) -> RunRow:
@@ -140,14 +162,22 @@ def find(ledger: Executor, name_or_id: str | int | None) -> RunRow:
         if run_id is None:
             raise NotFoundError("the ledger holds no run", "Start one with `durabatch run`.")
         return get(ledger, run_id)
-    run_id = ledger.value("run_id_newest_of_series", (name_or_id,)) or ledger.value("run_id_by_name", (name_or_id,))
-    if run_id is None and str(name_or_id).isdecimal():
-        run_id = ledger.value("run_get", (int(name_or_id),))
+    run_id = find_id(ledger, name_or_id)
     if run_id is None:
         names = [row.name for row in list_all(ledger)][-5:]
         there = f"There are: {', '.join(names)}." if names else "The ledger holds no run."
         raise NotFoundError(f"no run {str(name_or_id)!r} in this ledger", there)
     return get(ledger, run_id)
+
+
+def find_id(ledger: Executor, name_or_id: str | int) -> int | None:
+    """Return the id of the newest run of that series, else of the run with that name, else that id if there is such a run, else None."""
+    found = None
+    if isinstance(name_or_id, str):
+        found = ledger.value("run_id_newest_of_series", (name_or_id,)) or ledger.value("run_id_by_name", (name_or_id,))
+    if found is None and str(name_or_id).isdecimal() and int(name_or_id) <= LARGEST_ID:
+        found = ledger.value("run_get", (int(name_or_id),))
+    return None if found is None else int(found)
 
 
 def newest_of_series(ledger: Executor, series: str) -> RunRow | None:
@@ -158,12 +188,18 @@ def newest_of_series(ledger: Executor, series: str) -> RunRow | None:
 
 def list_all(ledger: Executor) -> list[RunRow]:
     """Return all runs, oldest first."""
-    return [decode(values) for values in ledger.rows("run_list")]
+    return [decode(ledger, values) for values in ledger.rows("run_list")]
 
 
-def reopen(ledger: Connection, run_id: int, *, handler: object, settings: object) -> None:
-    """Take a stopped run up again."""
-    ledger.execute("run_reopen", {"run_id": run_id, "handler": to_json(handler).decode(), "settings": to_json(settings).decode()})
+def reopen(ledger: Connection, run_id: int, *, handler: object, settings: object, fingerprint: object = None) -> None:
+    """Take a stopped run up again; a *fingerprint* of None leaves the recorded one."""
+    row = {
+        "run_id": run_id,
+        "handler": to_json(handler).decode(),
+        "settings": to_json(settings).decode(),
+        "fingerprint": None if fingerprint is None else to_json(fingerprint).decode(),
+    }
+    ledger.execute("run_reopen", row)
 
 
 def add(ledger: Connection, run_id: int, tally: Tally) -> None:
@@ -194,10 +230,3 @@ def conclude(ledger: Connection, run_id: int, state: RunState, *, reason: str | 
         "items_per_s": items_per_s, "finished_at_us": now_us if over else None,
     }
     ledger.execute("run_conclude", row)
-
-
-def recount(ledger: Executor, run_id: int) -> dict[str, int]:
-    """Return the counters as the item rows have them; reads every item of the run."""
-    names = ("total", "pending", "scheduled", "running", "succeeded", "failed", "skipped", "cancelled", "quarantined", "undone", "attempt")
-    values = ledger.row("run_recount", (run_id,)) or ()
-    return {f"{name}_count": value for name, value in zip(names, values, strict=True)}

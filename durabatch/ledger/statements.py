@@ -36,7 +36,8 @@ def named() -> dict[str, str]:
     statements: dict[str, str] = {}
     for path in sorted((schema_dir() / "queries").glob("*.sql")):
         parts = NAME_LINE.split(path.read_text(encoding="utf-8"))
-        statements.update(zip(parts[1::2], (text.strip() for text in parts[2::2]), strict=True))
+        # What follows the semicolon is the comment of the next statement; SQLite would take it for one more statement.
+        statements.update(zip(parts[1::2], (text[: text.index(";\n") + 1].strip() for text in parts[2::2]), strict=True))
     return statements
 
 

@@ -18,7 +18,7 @@ import os
 import struct
 from pathlib import Path
 
-__all__ = ["Cell", "Cells"]
+__all__ = ["WORK", "Cell", "Cells"]
 
 MAGIC = b"dbcells\0"
 VERSION = 1

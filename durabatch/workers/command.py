@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from durabatch.codec import InvalidJsonError, ResultTooLargeError, parse_item
-from durabatch.errors import HandlerImportError
+from durabatch.codec import InvalidJsonError, parse_item
+from durabatch.errors import HandlerImportError, ResultTooLargeError
 from durabatch.loading import LoadedHandler
 from durabatch.workers.command_error import CommandError
 from durabatch.workers.context import Context

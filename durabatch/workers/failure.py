@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from durabatch.codec import ResultTooLargeError
+from durabatch.errors import ResultTooLargeError
 from durabatch.workers.command_error import CommandError
 from durabatch.workers.protocol import Failure, Work
 
-__all__ = ["MAX_MESSAGE_BYTES", "MAX_TRACEBACK_BYTES", "failure_of", "message_of", "one_line", "traceback_of"]
+__all__ = ["MAX_MESSAGE_BYTES", "MAX_TRACEBACK_BYTES", "capped", "failure_of", "message_of", "one_line", "traceback_of"]
 
 MAX_MESSAGE_BYTES = 8 * 1024
 MAX_TRACEBACK_BYTES = 16 * 1024

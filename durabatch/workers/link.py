@@ -32,7 +32,7 @@ from durabatch.workers.protocol import (
 )
 from durabatch.workers.surroundings import end_relatives, set_aside
 
-__all__ = ["FLUSH_AFTER_S", "FLUSH_BYTES", "Link"]
+__all__ = ["FLUSH_AFTER_S", "FLUSH_BYTES", "Link", "end", "widen"]
 
 #: A result waits no longer than this for company before it is sent.
 FLUSH_AFTER_S = 0.05
@@ -41,6 +41,8 @@ FLUSH_BYTES = 256 * 1024
 READ_BYTES = 256 * 1024
 #: Room in the outbound pipe, so that a flush rarely waits for its reader; asked for, not needed.
 PIPE_BYTES = 1024 * 1024
+#: How long a flush in progress may hold up the end once the coordinator is gone: nobody may be left to read it.
+FREEZE_S = 5.0
 #: Exit status when the coordinator is gone or the pipes are unusable.
 LOST = 70
 
@@ -145,6 +147,7 @@ class Link:
     def _read(self, frames: FrameBuffer) -> None:
         data = os.read(self._inbound, READ_BYTES)
         if not data:
+            self._freeze(FREEZE_S)
             end(LOST)
         for body in frames.feed(data):
             self._obey(decode_to_worker(body))
@@ -171,12 +174,22 @@ class Link:
                 self._write(Flush(dispatch_id, [], [], [], [], finished=True))
 
     def _interrupt(self) -> None:
-        # Nothing new is started, what is finished goes out, and then the lock is kept: from here on the cell stays as it is.
-        self.backlog.release()
-        self._sending.acquire()
+        self._freeze(-1)
         while self._has_outcomes():
             self._flush(finished=False)
         end(0)
+
+    def _freeze(self, timeout_s: float) -> None:
+        """
+        Keep the cell as it is until the process ends: nothing new is started, and the lock is never given back.
+
+        An item whose children are about to be killed may come to some end by that; it must not look finished.
+
+        Args:
+            timeout_s: How long to wait for a flush in progress; -1 as long as it takes.
+        """
+        self.backlog.release()
+        self._sending.acquire(timeout=timeout_s)
 
     def _flush(self, *, finished: bool) -> None:
         if self._runner is not None and (finished or self._runner.outcomes):

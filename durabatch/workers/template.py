@@ -25,7 +25,7 @@ from durabatch.errors import HandlerImportError
 from durabatch.workers.command_error import CommandError
 from durabatch.workers.context import Context
 
-__all__ = ["ArgvTemplate", "Placeholder", "ShellTemplate", "Values"]
+__all__ = ["ArgvTemplate", "Placeholder", "ShellTemplate", "Values", "environment_of"]
 
 TOKEN = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 #: Where a simple command ends in a shell, as far as a ``--`` before a placeholder is concerned.
@@ -33,9 +33,11 @@ COMMAND_END = re.compile(r"[|;&\n(]")
 WORD_START = re.compile(r"(^|\s)\"?$")
 #: Names whose value is a path when the item is a file.
 PATH_NAMES = ("", "key", "path")
+#: What an item is that stands for a file.
+FILE_FIELDS = {"path", "bytes", "mtime"}
 VARIABLE = "DURABATCH_VALUE_"
-#: States of :func:`quote_after` in which the shell would not expand a variable.
-REFUSED = {"'": "inside single quotes", "\\": "after a backslash", '\\"': "after a backslash"}
+#: Where the shell would not expand a variable.
+REFUSED = {"'": "inside single quotes", "\\": "after a backslash"}
 SHELL = "/bin/sh"
 MAX_VALUE_BYTES = 1 << 30
 
@@ -54,7 +56,7 @@ class Values:
     def __init__(self, payload: str, context: Context) -> None:
         self._item: Any = decode_value(payload)
         self._context = context
-        self._is_file = isinstance(self._item, dict) and len(self._item) == 3 and {"path", "bytes"} < self._item.keys()
+        self._is_file = isinstance(self._item, dict) and self._item.keys() == FILE_FIELDS
 
     def text(self, place: Placeholder) -> str:
         """Return the text for *place*; CommandError when there is none or it is not safe there."""
@@ -148,38 +150,54 @@ def guarded(parts: list[str | Placeholder], *, is_open: bool) -> list[str | Plac
 
 
 def quoted(parts: list[str | Placeholder]) -> list[tuple[str | Placeholder, str]]:
-    r"""Return each part with the shell's quoting where it begins (nothing, ``'``, ``"`` or ``\``); placeholders guarded where words begin."""
+    """Return each part with the shell's quoting where it begins (see :func:`quoting_after`); placeholders guarded where words begin."""
     found: list[tuple[str | Placeholder, str]] = []
-    quote, before = "", ""
+    quoting, before = "", ""
     for part in parts:
+        found.append((part, quoting[-1:]))
         if isinstance(part, str):
-            found.append((part, quote))
-            quote = quote_after(part, quote, before)
+            quoting = quoting_after(part, quoting, before)
             before += part
         else:
             is_guarded = bool(WORD_START.search(before)) and "--" not in COMMAND_END.split(before)[-1].split()
-            found.append((dataclasses.replace(part, is_guarded=is_guarded), quote))
-            quote = "" if quote == "\\" else quote
+            found[-1] = (dataclasses.replace(part, is_guarded=is_guarded), quoting[-1:])
             before += "x"
     return found
 
 
-def quote_after(text: str, quote: str, before: str) -> str:
-    """Return the shell's quoting at the end of *text*, which begins with *quote* and stands behind *before*."""
+def quoting_after(text: str, quoting: str, before: str) -> str:
+    r"""
+    Return what is open in the shell at the end of *text*, outermost first: quotes (``'``, ``"``), ``(``, a comment (``#``), ``\``.
+
+    An approximation: where it errs, a placeholder is refused or its value split into words, but never read as code.
+
+    Args:
+        quoting: What is open at its beginning.
+        before: The script up to there.
+    """
     previous = before[-1:]
     for character in text:
-        if quote == "\\":
-            quote = ""
-        elif quote == '\\"':
-            quote = '"'
-        elif quote == "#":
-            quote = "" if character == "\n" else quote
-        elif quote:
-            quote = "" if character == quote else '\\"' if (quote, character) == ('"', "\\") else quote
-        elif character in ("'", '"', "\\") or (character == "#" and (not previous or previous.isspace())):
-            quote = character
+        inner = quoting[-1:]
+        if closes(inner, character):
+            quoting = quoting[:-1]
+        elif opens(inner, character, previous):
+            quoting += character
         previous = character
-    return quote
+    return quoting
+
+
+def closes(inner: str, character: str) -> bool:
+    """Return whether *character* ends what is open innermost."""
+    return inner == "\\" or character == {"'": "'", '"': '"', "#": "\n", "(": ")"}.get(inner)
+
+
+def opens(inner: str, character: str, previous: str) -> bool:
+    """Return whether *character* begins something inside what is open innermost."""
+    if inner == '"':
+        return character == "\\" or (character == "(" and previous == "$")
+    if inner in ("'", "#"):
+        return False
+    return character in "'\"\\(" or (character == "#" and (not previous or previous.isspace()))
 
 
 def as_text(value: object) -> str:

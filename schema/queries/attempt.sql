@@ -23,3 +23,13 @@ INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_u
 -- name: attempt_list_of_item
 SELECT number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail
 FROM attempt WHERE item_id = ?1 ORDER BY number;
+
+-- Rows that the table's CHECKs forbid: SQLite leaves them unchecked in a database that is opened to be read.
+-- name: attempt_list_impossible
+SELECT item_id FROM attempt
+WHERE CASE
+          WHEN outcome IN ('failed', 'timed_out', 'crashed') THEN error_type IS NULL
+          WHEN outcome IN ('succeeded', 'interrupted', 'snoozed', 'skipped', 'cancelled') THEN error_type IS NOT NULL
+          ELSE 1
+      END
+LIMIT 20;

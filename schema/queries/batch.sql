@@ -18,9 +18,6 @@ SET item_count     = item_count + :count,
     finished_at_us = CASE WHEN :sealed AND ended_count = item_count + :count THEN :now_us END
 WHERE batch_id = :batch_id;
 
--- name: batch_get
-SELECT batch_id, number, item_count, ended_count, failed_count, first_item_id, last_item_id, opened_at_us, finished_at_us FROM batch WHERE batch_id = ?1;
-
 -- name: batch_insert
 INSERT INTO batch (run_id, number, item_count, sealed, first_item_id, last_item_id, opened_at_us)
 VALUES (:run_id, :number, :count, :sealed, :first_item_id, :last_item_id, :now_us)
@@ -71,17 +68,32 @@ FROM (
 ) AS again
 WHERE batch.batch_id = again.batch_id;
 
--- The counters as the rows have them, where they differ: what `verify` lists.
+-- The counters as the rows have them, where they differ: what `verify` lists. Items outside the bounds of their batch are another rule.
 -- name: batch_recount
-SELECT batch.batch_id, batch.number, batch.item_count, batch.ended_count, batch.failed_count,
-       coalesce(found.items, 0), coalesce(found.ended, 0), coalesce(found.failed, 0)
+SELECT batch.batch_id, batch.item_count, batch.ended_count, batch.failed_count,
+       count(item.item_id) AS items,
+       coalesce(sum(item.state NOT IN ('pending', 'scheduled', 'running')), 0) AS ended,
+       coalesce(sum(item.state IN ('failed', 'cancelled', 'quarantined', 'undone')), 0) AS failed
 FROM batch
-LEFT JOIN (
-    SELECT batch_id, count(*) AS items,
-           sum(state NOT IN ('pending', 'scheduled', 'running')) AS ended,
-           sum(state IN ('failed', 'cancelled', 'quarantined', 'undone')) AS failed
-    FROM item WHERE batch_id IS NOT NULL GROUP BY batch_id
-) AS found USING (batch_id)
-WHERE batch.item_count <> coalesce(found.items, 0)
-   OR batch.ended_count <> coalesce(found.ended, 0)
-   OR batch.failed_count <> coalesce(found.failed, 0);
+LEFT JOIN item ON item.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id
+GROUP BY batch.batch_id
+HAVING batch.item_count <> items OR batch.ended_count <> ended OR batch.failed_count <> failed
+LIMIT 20;
+
+-- Batches that still take items though a later one was opened, or though their run is finished.
+-- name: batch_list_left_open
+SELECT batch.batch_id, run.run_id, batch.number
+FROM batch JOIN run USING (run_id)
+WHERE batch.finished_at_us IS NULL
+  AND (run.state = 'finished'
+       OR (NOT batch.sealed AND EXISTS (SELECT 1 FROM batch AS later WHERE later.run_id = batch.run_id AND later.number > batch.number)))
+LIMIT 20;
+
+-- Rows that the table's CHECKs forbid: SQLite leaves them unchecked in a database that is opened to be read.
+-- name: batch_list_impossible
+SELECT batch_id FROM batch
+WHERE failed_count NOT BETWEEN 0 AND ended_count
+   OR ended_count > item_count
+   OR (finished_at_us IS NOT NULL) <> (sealed AND ended_count = item_count)
+   OR (published_at_us IS NOT NULL AND finished_at_us IS NULL)
+LIMIT 20;

@@ -13,5 +13,6 @@ SELECT 1 FROM event WHERE event_id > ?1 AND kind = 'opened' LIMIT 1;
 -- name: event_first_opened
 SELECT detail FROM event WHERE kind = 'opened' ORDER BY event_id LIMIT 1;
 
--- name: event_list
-SELECT event_id, run_id, kind, happened_at_us, detail FROM event ORDER BY event_id;
+-- Details that are no JSON: what `verify` lists.
+-- name: event_list_not_json
+SELECT event_id FROM event WHERE NOT json_valid(detail) LIMIT 20;

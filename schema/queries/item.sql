@@ -152,11 +152,32 @@ ORDER BY chosen.key;
 -- name: item_list_identity
 SELECT key, digest FROM item WHERE item_id BETWEEN :first_item_id AND :last_item_id AND run_id = :run_id ORDER BY item_id LIMIT :limit;
 
--- Items outside every span of their run, or inside a span of another: what `verify` lists.
+-- What `verify` lists, at most twenty of a kind. Items outside every span of their run:
 -- name: item_list_outside_spans
 SELECT item.item_id FROM item
 WHERE NOT EXISTS (
-    SELECT 1 FROM span WHERE span.run_id = item.run_id AND item.item_id BETWEEN span.first_item_id AND span.last_item_id)
+    SELECT 1 FROM span WHERE span.run_id = item.run_id AND span.last_item_id >= item.item_id AND span.first_item_id <= item.item_id)
+LIMIT 20;
+
+-- Items outside the bounds of their batch, or in a batch of another run.
+-- name: item_list_outside_batch
+SELECT item.item_id, item.batch_id
+FROM item JOIN batch USING (batch_id)
+WHERE item.run_id <> batch.run_id OR item.item_id NOT BETWEEN batch.first_item_id AND batch.last_item_id
+LIMIT 20;
+
+-- Fresh items that the watermark has passed: nobody would ever claim them.
+-- name: item_list_passed_by
+SELECT item.item_id, run.next_item_id
+FROM item JOIN run USING (run_id)
+WHERE item.state = 'pending' AND item.due_at_us IS NULL AND item.item_id < run.next_item_id
+LIMIT 20;
+
+-- Running items of a dispatch that was never made.
+-- name: item_list_unknown_dispatch
+SELECT item.item_id, item.dispatch_id, run.dispatch_count
+FROM item JOIN run USING (run_id)
+WHERE item.dispatch_id NOT BETWEEN 1 AND run.dispatch_count
 LIMIT 20;
 
 -- Succeeded items without a result, and results of items that did not succeed.
@@ -166,14 +187,40 @@ FROM item LEFT JOIN result ON result.item_id = item.item_id
 WHERE (item.state = 'succeeded') <> (result.item_id IS NOT NULL)
 LIMIT 20;
 
--- Items whose number of attempts is not the number of their attempt rows.
+-- Items whose attempts are not numbered from 1 to their count.
 -- name: item_list_attempt_mismatch
-SELECT item.item_id, item.attempt_count, coalesce(found.attempts, 0)
-FROM item
-LEFT JOIN (SELECT item_id, count(*) AS attempts FROM attempt GROUP BY item_id) AS found USING (item_id)
-WHERE item.attempt_count <> coalesce(found.attempts, 0)
+SELECT item.item_id, item.attempt_count, count(attempt.number) AS found, coalesce(max(attempt.number), 0) AS highest
+FROM item LEFT JOIN attempt ON attempt.item_id = item.item_id
+GROUP BY item.item_id
+HAVING item.attempt_count <> found OR item.attempt_count <> highest
 LIMIT 20;
 
--- Payloads in input order, with their digests: what `verify` recomputes.
+-- Ended items whose last attempt tells of another end.
+-- name: item_list_outcome_mismatch
+SELECT item.item_id, item.state, attempt.outcome
+FROM item JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
+WHERE (item.state = 'succeeded' AND attempt.outcome <> 'succeeded')
+   OR (item.state IN ('failed', 'quarantined') AND attempt.outcome NOT IN ('failed', 'timed_out', 'crashed'))
+LIMIT 20;
+
+-- Keys and payloads with what was computed of them, in input order: what `verify` recomputes. As bytes, since text may be damaged.
 -- name: item_list_digests
-SELECT item_id, CAST(payload AS BLOB), digest FROM item WHERE item_id > ?1 ORDER BY item_id LIMIT ?2;
+SELECT item_id, CAST(key AS BLOB), key_hash, CAST(payload AS BLOB), digest FROM item ORDER BY item_id;
+
+-- The items of a run (?1) in a state (?2, NULL for any) for which an expression of the user's over v_item holds; it is put in for *:where*.
+-- name: item_list_where
+SELECT item_id FROM v_item WHERE run_id = ?1 AND (?2 IS NULL OR state = ?2) AND (:where) ORDER BY item_id;
+
+-- Rows that the table's CHECKs forbid: SQLite leaves them unchecked in a database that is opened to be read.
+-- name: item_list_impossible
+SELECT item_id FROM item
+WHERE uncharged_count NOT BETWEEN 0 AND attempt_count
+   OR (state = 'running') <> (dispatch_id IS NOT NULL)
+   OR CASE
+          WHEN state = 'pending' THEN 0
+          WHEN state = 'scheduled' THEN due_at_us IS NULL
+          WHEN state IN ('skipped', 'cancelled') THEN due_at_us IS NOT NULL
+          WHEN state IN ('running', 'succeeded', 'failed', 'quarantined', 'undone') THEN due_at_us IS NOT NULL OR batch_id IS NULL
+          ELSE 1
+      END
+LIMIT 20;

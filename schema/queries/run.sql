@@ -51,7 +51,8 @@ SELECT * FROM run ORDER BY run_id;
 -- Take a stopped run up again, with the settings of this call.
 -- name: run_reopen
 UPDATE run
-SET state = 'running', reason = NULL, exit_code = NULL, finished_at_us = NULL, handler = :handler, settings = :settings
+SET state = 'running', reason = NULL, exit_code = NULL, finished_at_us = NULL, handler = :handler, settings = :settings,
+    fingerprint = coalesce(:fingerprint, fingerprint)
 WHERE run_id = :run_id;
 
 -- Where intake stands after a page.
@@ -69,19 +70,54 @@ WHERE run_id = :run_id;
 -- name: run_set_pace
 UPDATE run SET elapsed_us = :elapsed_us, items_per_s = :items_per_s WHERE run_id = :run_id;
 
--- The counters as the rows have them: what `verify` compares.
+-- The counters as the items and batches have them: what `verify` compares. A walk along the spans, since those lie in the table's order.
 -- name: run_recount
 SELECT
     count(*),
-    coalesce(sum(state = 'pending'), 0),
-    coalesce(sum(state = 'scheduled'), 0),
-    coalesce(sum(state = 'running'), 0),
-    coalesce(sum(state = 'succeeded'), 0),
-    coalesce(sum(state = 'failed'), 0),
-    coalesce(sum(state = 'skipped'), 0),
-    coalesce(sum(state = 'cancelled'), 0),
-    coalesce(sum(state = 'quarantined'), 0),
-    coalesce(sum(state = 'undone'), 0),
-    coalesce(sum(attempt_count), 0)
-FROM item
-WHERE run_id = ?1;
+    coalesce(sum(item.state = 'pending'), 0),
+    coalesce(sum(item.state = 'scheduled'), 0),
+    coalesce(sum(item.state = 'running'), 0),
+    coalesce(sum(item.state = 'succeeded'), 0),
+    coalesce(sum(item.state = 'failed'), 0),
+    coalesce(sum(item.state = 'skipped'), 0),
+    coalesce(sum(item.state = 'cancelled'), 0),
+    coalesce(sum(item.state = 'quarantined'), 0),
+    coalesce(sum(item.state = 'undone'), 0),
+    coalesce(sum(item.attempt_count), 0),
+    (SELECT count(*) FROM batch WHERE batch.run_id = ?1)
+FROM span
+JOIN item ON item.item_id BETWEEN span.first_item_id AND span.last_item_id AND item.run_id = span.run_id
+WHERE span.run_id = ?1;
+
+-- The counters as they stand.
+-- name: run_list_counters
+SELECT run_id, total_count, pending_count, scheduled_count, running_count, succeeded_count, failed_count, skipped_count, cancelled_count,
+       quarantined_count, undone_count, attempt_count, batch_count
+FROM run ORDER BY run_id;
+
+-- Runs whose batches are not numbered from 1 to their count.
+-- name: run_list_batch_gaps
+SELECT run.run_id, count(batch.number) AS found, coalesce(max(batch.number), 0) AS highest, coalesce(min(batch.number), 1) AS lowest
+FROM run LEFT JOIN batch USING (run_id)
+GROUP BY run.run_id
+HAVING found <> highest OR lowest <> 1
+LIMIT 20;
+
+-- Runs of which a column that holds JSON does not.
+-- name: run_list_not_json
+SELECT run_id FROM run
+WHERE NOT (json_valid(handler) AND json_valid(source) AND json_valid(settings) AND coalesce(json_valid(fingerprint), 1))
+LIMIT 20;
+
+-- Rows that the table's CHECKs forbid: SQLite leaves them unchecked in a database that is opened to be read.
+-- name: run_list_impossible
+SELECT run_id FROM run
+WHERE state NOT IN ('running', 'paused', 'halted', 'cancelled', 'finished', 'rolled_back')
+   OR (finished_at_us IS NOT NULL) <> (state IN ('cancelled', 'finished', 'rolled_back'))
+   OR total_count <> pending_count + scheduled_count + running_count + succeeded_count + failed_count
+                     + skipped_count + cancelled_count + quarantined_count + undone_count
+   OR min(pending_count, scheduled_count, running_count, succeeded_count, failed_count, skipped_count, cancelled_count,
+          quarantined_count, undone_count, batch_count, attempt_count, dispatch_count) < 0
+   OR (state = 'finished' AND NOT (intake_complete AND pending_count + scheduled_count + running_count = 0))
+   OR intake_complete NOT IN (0, 1)
+LIMIT 20;

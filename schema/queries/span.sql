@@ -16,3 +16,14 @@ SELECT first_item_id, last_item_id FROM span WHERE run_id = :run_id AND last_ite
 
 -- name: span_list
 SELECT first_item_id, last_item_id FROM span WHERE run_id = ?1 ORDER BY first_item_id;
+
+-- Spans that lack items, hold items of another run, or overlap the span before them: what `verify` lists.
+-- name: span_list_broken
+SELECT span_id, run_id, first_item_id, last_item_id
+FROM (SELECT *, coalesce(max(last_item_id) OVER (ORDER BY first_item_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before FROM span)
+         AS span
+WHERE before >= first_item_id
+   OR last_item_id < first_item_id
+   OR last_item_id - first_item_id + 1 <> (
+       SELECT count(*) FROM item WHERE item.item_id BETWEEN span.first_item_id AND span.last_item_id AND +item.run_id = span.run_id)
+LIMIT 20;

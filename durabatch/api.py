@@ -1,0 +1,352 @@
+"""
+What Python users hold: ``map``, ``amap``, and the ledger with its runs.
+
+Reading never waits for a coordinator and never disturbs one. ``run``, ``resume``, ``retry`` and ``map`` coordinate: they own the ledger
+for their time, and a second one is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from durabatch.clock import iso
+from durabatch.engine import results as reading
+from durabatch.engine import status as standing
+from durabatch.engine.submit import locate
+from durabatch.errors import NotFoundError, RunHaltedError, UsageError
+from durabatch.ledger import attempt, item, run
+from durabatch.ledger.connection import Connection
+from durabatch.ledger.reader import Reader
+from durabatch.models import AttemptView, ErrorGroup, Finding, Progress, Result, RunStatus, Summary
+from durabatch.runner import asking
+from durabatch.runner.asking import Handler, Items
+from durabatch.runner.request import BatchOutput, RunRequest
+from durabatch.runner.session import Session, execute
+from durabatch.states import ENDED_ITEM_STATES
+
+__all__ = ["Ledger", "Run", "amap", "map"]
+
+#: Seconds that an ad-hoc query may take.
+SQL_TIMEOUT_S = 30.0
+#: Items read at once when they are chosen by an expression.
+PAGE = 1000
+
+
+def map(
+    handler: Handler,
+    items: Items,
+    *,
+    ledger: str | os.PathLike[str] = "durabatch.db",
+    name: str | None = None,
+    key: str | None = None,
+    ordered: bool = False,
+    fresh: bool = False,
+    **settings: Any,
+) -> Iterator[Result]:
+    """
+    Yield one Result per item as they finish, failed ones too; every result is on disk before it is yielded.
+
+    The same call again goes on where the last one stopped: what is recorded is yielded first and not run again.
+
+    Args:
+        handler: Called with one item, or an item and a Context. Worker processes import it by its name.
+        items: Values, a path, or ``durabatch.csv(…)`` and its kind.
+        ledger: The file that remembers; made when it is not there.
+        name: Name of the run; default: the handler's name.
+        key: For records, the field that identifies an item.
+        ordered: Yield in input order.
+        fresh: Start anew, beside the earlier runs of that name.
+        settings: Fields of RunSettings: ``workers`` (default: usable cores), ``batch_size``, ``max_attempts``, ``params`` …
+
+    Raises:
+        DurabatchError: See :mod:`durabatch.errors`. Results yielded before are recorded.
+        RunHaltedError: The run stopped before its end, with its reason.
+        KeyboardInterrupt: SIGINT came; running items were finished first.
+    """
+    with Ledger(ledger) as held:
+        request = held.request(handler, items, name=name, key=key, fresh=fresh, settings=settings)
+        yield from mapped(Session(request), held, ordered=ordered)
+
+
+def mapped(session: Session, held: Ledger, *, ordered: bool) -> Iterator[Result]:
+    """Drive *session* and yield what ended; leaving the loop drains it and frees the ledger."""
+    session.collect_ended = True
+    order = InOrder() if ordered else None
+    ticks = session.ticks()
+    is_first = True
+    try:
+        for ledger, ended in ticks:
+            if order is not None:
+                yield from order.ready(ledger, session.run_id)
+                continue
+            if is_first:
+                yield from recorded_before(ledger, session.run_id, set(ended))
+                is_first = False
+            yield from ended_results(ledger, ended)
+    finally:
+        ticks.close()
+    summary = session.summary
+    if summary is None:
+        return
+    if is_first:
+        run_object = held[summary.status.run_id]
+        yield from (order.rest(run_object) if order is not None else (one for one in run_object.results() if one.state in ENDED_ITEM_STATES))
+    raise_for(summary)
+
+
+def raise_for(summary: Summary) -> None:
+    """Raise what a loop over results must not miss: that the run stopped before its end."""
+    if summary.exit_code == 130:
+        raise KeyboardInterrupt
+    if summary.exit_code > 128:
+        raise SystemExit(summary.exit_code)
+    if summary.exit_code == 3:
+        raise RunHaltedError(f"run {summary.status.name} halted: {summary.status.reason}", "The same call goes on.")
+
+
+def recorded_before(ledger: Connection, run_id: int, now_ended: set[int]) -> Iterator[Result]:
+    """Yield the items that had ended before this call, in input order."""
+    reader = reading.ValueReader(ledger)
+    for row in reading.rows_of_run(ledger, run_id):
+        if row.state in ENDED_ITEM_STATES and row.item_id not in now_ended:
+            yield reader.result(row)
+
+
+def ended_results(ledger: Connection, item_ids: list[int]) -> Iterator[Result]:
+    """Yield those of the items that have ended for good; others wait for another attempt."""
+    if item_ids:
+        yield from (one for one in reading.chosen(ledger, list(item_ids)) if one.state in ENDED_ITEM_STATES)
+
+
+class InOrder:
+    """Yields results in input order, as far as they are known."""
+
+    def __init__(self) -> None:
+        self.next_item_id = 1
+        self.count = 0
+
+    def ready(self, ledger: Connection, run_id: int) -> Iterator[Result]:
+        """Yield the ended items that follow the ones yielded before, up to the first that has not ended."""
+        reader = reading.ValueReader(ledger)
+        for row in reading.rows_of_run(ledger, run_id, first_item_id=self.next_item_id):
+            if row.state not in ENDED_ITEM_STATES:
+                return
+            self.next_item_id = row.item_id + 1
+            self.count += 1
+            yield reader.result(row)
+
+    def rest(self, run_object: Run) -> Iterator[Result]:
+        """Yield what follows, from a run that nobody works on any more."""
+        yield from (one for index, one in enumerate(run_object.results()) if index >= self.count and one.state in ENDED_ITEM_STATES)
+
+
+async def amap(handler: Handler, items: Items, **options: Any) -> AsyncIterator[Result]:
+    """
+    Do what :func:`map` does, for asynchronous programs: the event loop goes on while results are waited for.
+
+    Args and errors are those of :func:`map`. Signals are left to the program.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    results = map(handler, items, **options)
+    # The ledger belongs to one thread, so all steps are made in the same one.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="durabatch") as thread:
+        try:
+            while (one := await loop.run_in_executor(thread, next, results, None)) is not None:
+                yield one
+        finally:
+            await loop.run_in_executor(thread, results.close)  # type: ignore[attr-defined]
+
+
+class Ledger:
+    """
+    A ledger file. Takes no lock by itself; a context manager for symmetry.
+
+    Args:
+        path: The file; made by the first ``run``.
+        durability: ``power`` or ``process``: what a commit survives.
+        allow_network_fs: Accept a network file system, if only this host ever opens the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] = "durabatch.db", *, durability: str = "power", allow_network_fs: bool = False) -> None:
+        if durability not in ("power", "process"):
+            raise UsageError(f"durability: {durability!r} is not 'power' or 'process'")
+        self.path = Path(path)
+        self.durability = durability
+        self.allow_network_fs = allow_network_fs
+
+    def __enter__(self) -> Self:
+        """Return the ledger itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held between calls, so nothing is to be done."""
+
+    def __getitem__(self, name_or_id: str | int) -> Run:
+        """
+        Return the run with this name (the newest of its series) or id.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        with self.reader() as reader:
+            return Run(self, run.find(reader, name_or_id).run_id)
+
+    def reader(self) -> Reader:
+        """Return a read-only connection."""
+        return Reader(self.path)
+
+    def latest(self) -> Run:
+        """Return the active or else the latest run."""
+        with self.reader() as reader:
+            return Run(self, run.find(reader, None).run_id)
+
+    def runs(self) -> list[RunStatus]:
+        """Return the status of all runs, oldest first."""
+        with self.reader() as reader:
+            return standing.list_runs(reader)
+
+    def run(
+        self,
+        handler: Handler,
+        items: Items,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        fresh: bool = False,
+        on_batch: Callable[[BatchOutput], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
+        **settings: Any,
+    ) -> Summary:
+        """
+        Run *handler* over *items*, or go on with the run of that name, and return how it ended.
+
+        Args and errors as for :func:`map`; a run that was stopped is told by ``exit_code`` and ``status.reason``.
+        """
+        request = self.request(handler, items, name=name, key=key, fresh=fresh, settings=settings)
+        return execute(replace(request, on_batch=on_batch, on_progress=on_progress, on_note=on_note))
+
+    def request(self, handler: Handler, items: Items, *, name: str | None, key: str | None, fresh: bool, settings: dict[str, Any]) -> RunRequest:
+        """Return the request for a run."""
+        asked = asking.ask(handler, items, key=key, settings=settings, ledger=str(self.path))
+        return replace(asked, series=name or asked.series, fresh=fresh, durability=self.durability, allow_network_fs=self.allow_network_fs)
+
+    def sql(self, query: str, *, timeout_s: float = SQL_TIMEOUT_S) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """
+        Return column names and rows of a query that only reads; ``item_value(item_id)`` gives an item's value as JSON, packed or not.
+
+        Raises:
+            SqlError: It is wrong, tries to write, or takes too long.
+        """
+        reader = self.reader()
+        values = reading.ValueReader(reader)
+
+        def item_value(item_id: int) -> str | None:
+            return next((one.value_json for one in reading.chosen(values.ledger, [item_id])), None)
+
+        reader.add_function("item_value", item_value)
+        columns, rows = reader.query(query, timeout_s=timeout_s)
+        return columns, closing(reader, rows)
+
+    def verify(self) -> list[Finding]:
+        """Return every rule of the ledger that does not hold; an empty list says that it is sound."""
+        from durabatch.engine.verify import verify
+
+        with self.reader() as reader:
+            return verify(reader)
+
+
+def closing(reader: Reader, rows: Iterator[Any]) -> Iterator[Any]:
+    """Yield *rows* and close their reader behind the last one."""
+    with reader:
+        yield from rows
+
+
+class Run:
+    """One run of a ledger; every verb of the command line is a method with its name."""
+
+    def __init__(self, ledger: Ledger, run_id: int) -> None:
+        self.ledger = ledger
+        self.run_id = run_id
+
+    def status(self) -> RunStatus:
+        """Return where the run stands."""
+        with self.ledger.reader() as reader:
+            return standing.status(reader, self.run_id)
+
+    def results(self) -> Iterator[Result]:
+        """Yield every item in input order, whatever became of it."""
+        reader = self.ledger.reader()
+        return closing(reader, reading.results(reader, self.run_id))
+
+    def items(self, *, state: str | None = None, where: str | None = None, limit: int | None = None) -> Iterator[Result]:
+        """
+        Yield items in input order.
+
+        Args:
+            state: Only those in this state.
+            where: Only those for which this SQL expression over v_item holds.
+            limit: At most so many.
+
+        Raises:
+            SqlError: The expression is wrong.
+        """
+        reader = self.ledger.reader()
+        found = reading.results(reader, self.run_id) if state is None and where is None else self.chosen(reader, state, where or "1")
+        return closing(reader, (one for index, one in zip(range(limit), found, strict=False)) if limit is not None else found)
+
+    def chosen(self, reader: Reader, state: str | None, where: str) -> Iterator[Result]:
+        """Yield the items for which an expression holds, a page at a time."""
+        _, rows = reader.query(item.where_query(where), (self.run_id, state), timeout_s=SQL_TIMEOUT_S)
+        ids = [row[0] for row in rows]
+        for start in range(0, len(ids), PAGE):
+            yield from reading.chosen(reader, ids[start : start + PAGE])
+
+    def errors(self) -> list[ErrorGroup]:
+        """Return the failed items grouped by error, biggest group first."""
+        with self.ledger.reader() as reader:
+            return standing.error_groups(reader, self.run_id)
+
+    def attempts(self, key: str) -> list[AttemptView]:
+        """
+        Return the tries at an item, oldest first.
+
+        Raises:
+            NotFoundError: The run has no such item.
+        """
+        with self.ledger.reader() as reader:
+            item_id = locate(reader, self.run_id, key)
+            if item_id is None:
+                raise NotFoundError(f"no item {key!r} in this run", "`durabatch items` lists them.")
+            return [attempt_view(row) for row in attempt.list_of_item(reader, item_id)]
+
+    def resume(self, **overrides: Any) -> Summary:
+        """Finish what is unfinished, with the recorded handler and input; *overrides* are fields of RunSettings and callbacks."""
+        return execute(self.again("resume", overrides))
+
+    def retry(self, error: str | None = None, **overrides: Any) -> Summary:
+        """Run the failed items again, all or those with the error type *error*; needs no input."""
+        return execute(replace(self.again("retry", overrides), error_type=error))
+
+    def again(self, verb: Any, overrides: dict[str, Any]) -> RunRequest:
+        """Return the request for a verb on this run."""
+        asking.refuse_in_worker()
+        callbacks = {name: overrides.pop(name) for name in ("on_batch", "on_progress", "on_note") if name in overrides}
+        asking.known_settings(overrides)
+        return RunRequest(
+            verb=verb, ledger=str(self.ledger.path), run=self.run_id, overrides=overrides, durability=self.ledger.durability,
+            allow_network_fs=self.ledger.allow_network_fs, **callbacks,
+        )  # fmt: skip
+
+
+def attempt_view(row: attempt.AttemptRow) -> AttemptView:
+    """Return a try for people."""
+    error = None if row.error_type is None else f"{row.error_type}: {row.error_message}"
+    return AttemptView(row.number, row.outcome, row.worker, iso(row.started_at_us), row.duration_us / 1e6, error, row.traceback)

@@ -1,0 +1,44 @@
+"""
+``durabatch attempts``: every try at one item, with its traceback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from durabatch.cli import printing
+from durabatch.cli.looking import chosen_run
+from durabatch.cli.options import json_option, verb
+from durabatch.cli.printing import clean, duration_text
+from durabatch.models import AttemptView
+
+__all__ = ["attempt_lines", "command"]
+
+
+@verb("attempts", "durabatch attempts r0037", "durabatch attempts r0037 --run nightly --json")
+@click.argument("key")
+@click.option("--run", "run", metavar="RUN", help="Name or id of the run. [default: the active or else the latest one]")
+@json_option
+def command(key: str, run: str | None, ledger: str, as_json: bool) -> int:
+    """Show every try at the item KEY, oldest first."""
+    shown = chosen_run(ledger, run)
+    tries = shown.attempts(key)
+    if as_json:
+        printing.emit_json({"run": shown.status().name, "key": key, "attempts": [asdict(one) for one in tries]})
+        return 0
+    for one in tries:
+        for line in attempt_lines(one):
+            printing.emit(line)
+    if not tries:
+        printing.say("no try has ended yet")
+    return 0
+
+
+def attempt_lines(one: AttemptView) -> list[str]:
+    """Return one try as lines, harmless for a terminal."""
+    time = duration_text(one.duration_s) if one.duration_s >= 0.95 else f"{one.duration_s * 1000:.1f} ms"
+    title = f"attempt {one.number}: {one.outcome} after {time} (worker {one.worker}, started {one.started_at})"
+    detail = (one.traceback or one.error or "").splitlines()
+    return [title, *(f"  {clean(line)}" for line in detail)]

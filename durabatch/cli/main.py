@@ -1,0 +1,122 @@
+"""
+The command ``durabatch``: finds the verb, runs it, ends with its exit code.
+
+A verb is a module of this room with a ``command``, imported when it is called. Importing this module loads neither the ledger nor rich.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from durabatch.cli import printing
+from durabatch.cli.failures import Manner, complain, guarded
+from durabatch.intake.problems import did_you_mean
+from durabatch.version import __version__
+
+__all__ = ["Verbs", "cli", "main"]
+
+VERBS = {
+    "Run": ("run", "exec", "resume", "retry"),
+    "Look": ("status", "runs", "items", "results", "errors", "attempts", "sql"),
+    "Care": ("verify",),
+}
+NAMES = tuple(name for names in VERBS.values() for name in names)
+
+EXAMPLES = (
+    "durabatch run audit.py:audit servers.csv --key host -j 8",
+    "durabatch exec hosts.txt -- ping -c1 {}",
+    "durabatch status",
+    "durabatch results > results.jsonl",
+    "durabatch retry",
+)
+EXIT_CODES = (
+    ("0", "all items succeeded"),
+    ("1", "finished with failed items, or cancelled"),
+    ("2", "wrong use, or an input that has changed; nothing was started"),
+    ("3", "halted; the same command goes on"),
+    ("4", "the ledger cannot be used: held by another, foreign, damaged, missing"),
+    ("5", "no items"),
+    ("70", "an error in durabatch itself"),
+    ("129, 130, 143", "ended by HUP, INT, TERM; the same command goes on"),
+)
+
+
+class Verbs(click.Group):
+    """The verbs, in the order in which they are met, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
+        """Return the names of all verbs."""
+        return list(NAMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as click calls it
+        """Return the verb of that name, or None."""
+        if cmd_name not in NAMES:
+            return None
+        command: click.Command = importlib.import_module(f"durabatch.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that *args* begin with and the rest; an unknown one is a usage error with the nearest name."""
+        if not args[0].startswith("-") and args[0] not in NAMES:
+            hint = did_you_mean(args[0], NAMES)
+            raise click.UsageError(f"unknown command '{args[0]}'{'. ' if hint else ''}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs by what they are for."""
+        for title, names in VERBS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.summary(ctx, name)) for name in names])
+
+    def summary(self, ctx: click.Context, name: str) -> str:
+        """Return the first sentence of the help of a verb."""
+        command = self.get_command(ctx, name)
+        return "" if command is None else command.get_short_help_str(90)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as click calls it
+        """Write examples and exit codes."""
+        with formatter.section("Examples"):
+            for line in EXAMPLES:
+                formatter.write(f"  {line}\n")
+        with formatter.section("Exit codes"):
+            formatter.write_dl(list(EXIT_CODES))
+
+
+@click.group(
+    cls=Verbs,
+    name="durabatch",
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.version_option(__version__, message="durabatch %(version)s", help="Show the version and end.")
+def cli() -> None:
+    """map() that survives kill -9, a power cut and a bad item: batches in one SQLite file, resumed by the same command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """End the process with the exit code of the command line *arguments*, by default those of the process."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    printing.prepare_streams()
+    printing.use_color("auto")
+    manner = Manner()
+    if os.name == "nt":
+        complain("Windows: file locks and signals work differently there. Use durabatch inside WSL.")
+        sys.exit(2)
+    sys.exit(guarded(lambda: dispatched(words, manner), manner))
+
+
+def dispatched(words: list[str], manner: Manner) -> int:
+    """Run the verb that *words* name and return its exit code."""
+    if not words:
+        printing.say(f"usage: durabatch VERB [OPTION]... [ARGUMENT]...    (verbs: {', '.join(NAMES)})")
+        printing.say("Try `durabatch --help`.")
+        return 2
+    with cli.make_context("durabatch", words, obj=manner) as context:
+        code = cli.invoke(context)
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,73 @@
+"""
+Files that appear whole or not at all: written beside their place, synced, then renamed into it.
+
+A reader sees the old file or the new one. What a crash leaves behind is a hidden ``.NAME.part``, which the next write replaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from durabatch.errors import OutputError
+
+__all__ = ["write_whole"]
+
+#: What a file system answers when there is no room: on the disk, in the quota, or in the size limit of the process.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: Bytes gathered before the kernel is asked to write.
+BUFFER_BYTES = 1 << 18
+
+
+def write_whole(path: Path, pieces: Iterable[str]) -> int:
+    """
+    Put the text of *pieces* at *path*, in place of what is there, and return its size in bytes.
+
+    On return the file is on disk, under its name.
+
+    Raises:
+        OutputError: It could not be written. What was at *path* before is there still, and nothing is left beside it.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    with explained(path):
+        try:
+            size = write_synced(partial, pieces)
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+    return size
+
+
+def write_synced(path: Path, pieces: Iterable[str]) -> int:
+    """Write a new file at *path*, a link in its place being refused, and return its size once it is on disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o666), "wb", buffering=BUFFER_BYTES) as file:
+        file.writelines(piece.encode() for piece in pieces)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
+
+
+def sync_directory(folder: Path) -> None:
+    """Make the names in *folder* outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the file system raises in the body into our error."""
+    try:
+        yield
+    except OSError as error:
+        what = "no room on the disk" if error.errno in NO_ROOM else error.strerror or str(error)
+        todo = "Make room" if error.errno in NO_ROOM else "Make the directory writable"
+        raise OutputError(path, f"cannot be written ({what})", f"{todo} and start the same command again: the results are in the ledger.") from error

@@ -1,0 +1,276 @@
+"""
+The worker processes: started, spoken to, listened to, ended. No ledger here, and no decision.
+
+Nothing blocks: the coordinator's ends of the pipes are non-blocking, and what does not fit into a pipe waits in memory until the worker
+reads. A worker is dead when its outbound pipe is at its end, whatever killed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from durabatch.workers.cells import Cell, Cells
+from durabatch.workers.link import widen
+from durabatch.workers.protocol import FrameBuffer, FromWorker, Interrupt, ProtocolError, Start, Stop, ToWorker, decode_from_worker, encode
+from durabatch.workers.spawn import spawn_argv
+
+__all__ = ["Arrived", "Died", "Event", "Pool", "ProcessPool"]
+
+READ_BYTES = 1 << 20
+#: What is kept of a worker's output to explain its death.
+TAIL_BYTES = 4096
+#: What handlers print is kept in the log file up to here.
+LOG_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A worker sent a message."""
+
+    worker: int
+    message: FromWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """
+    A worker's process has ended and everything that it had sent was delivered before.
+
+    Attributes:
+        status: Exit status; negative: the signal that ended it.
+        cell: What it was running.
+        was_ready: It had imported the handler.
+        tail: The end of what it printed.
+    """
+
+    worker: int
+    status: int
+    cell: Cell
+    was_ready: bool
+    tail: str
+
+
+Event = Arrived | Died
+
+
+class Pool(Protocol):
+    """What the coordinator needs of a set of workers."""
+
+    #: True when items run inside this process, which therefore cannot do anything else meanwhile.
+    inline: bool
+
+    def start(self, number: int) -> None:
+        """Start the worker *number*, counted from 1; it answers Ready, Refused, or dies."""
+        ...
+
+    def send(self, worker: int, message: ToWorker) -> None:
+        """Hand *message* to a worker; to one that is gone it is dropped, and its Died event tells so."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """Return what has arrived, waiting up to *timeout_s* for the first."""
+        ...
+
+    def interrupt(self) -> None:
+        """Have every worker stop at once; each sends what is finished, and its Died event follows."""
+        ...
+
+    def kill(self) -> None:
+        """End every worker now; their Died events follow."""
+        ...
+
+    def close(self, grace_s: float) -> None:
+        """End all workers: ask, and kill those that are there after *grace_s*. None is left on return."""
+        ...
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """One process and our ends of its pipes."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    inbound: int
+    outbound: int
+    printed: int
+    frames: FrameBuffer = field(default_factory=FrameBuffer)
+    unsent: bytearray = field(default_factory=bytearray)
+    tail: bytes = b""
+    is_ready: bool = False
+
+
+class ProcessPool:
+    """
+    Workers as processes of their own session.
+
+    Args:
+        make_start: Returns the Start frame for a worker number.
+        cells: The side file in which they show what they run; cell *n*-1 belongs to worker *n*.
+        lock: Descriptor that holds the workers' lock, inherited by each of them.
+        log_path: File for what handlers print.
+        wake: Descriptor that becomes readable when a signal came; ``poll`` returns then.
+    """
+
+    inline = False
+
+    def __init__(self, make_start: Callable[[int], Start], *, cells: Cells, lock: int, log_path: str, wake: int | None = None) -> None:
+        self.make_start = make_start
+        self.cells = cells
+        self.lock = lock
+        self.workers: dict[int, WorkerProcess] = {}
+        self.selector = selectors.DefaultSelector()
+        self.log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.events: list[Event] = []
+        self.is_closed = False
+        if wake is not None:
+            self.selector.register(wake, selectors.EVENT_READ, None)
+
+    def start(self, number: int) -> None:
+        """Start worker *number*."""
+        their_in, our_out = os.pipe()
+        our_in, their_out = os.pipe()
+        our_print, their_print = os.pipe()
+        theirs = (their_in, their_out, self.lock)
+        try:
+            process = subprocess.Popen(
+                spawn_argv(*theirs), pass_fds=theirs, stdin=subprocess.DEVNULL, stdout=their_print, stderr=their_print, start_new_session=True
+            )
+        finally:
+            for descriptor in (their_in, their_out, their_print):
+                os.close(descriptor)
+        for descriptor in (our_in, our_out, our_print):
+            os.set_blocking(descriptor, False)
+        widen(our_out)
+        worker = WorkerProcess(number, process, inbound=our_out, outbound=our_in, printed=our_print)
+        self.workers[number] = worker
+        self.selector.register(our_in, selectors.EVENT_READ, (worker, self.read_frames))
+        self.selector.register(our_print, selectors.EVENT_READ, (worker, self.read_print))
+        self.send(number, self.make_start(number))
+
+    def send(self, worker: int, message: ToWorker) -> None:
+        """Hand *message* to a worker."""
+        found = self.workers.get(worker)
+        if found is None:
+            return
+        was_empty = not found.unsent
+        found.unsent += encode(message)
+        if was_empty:
+            self.write(found)
+            if found.unsent:
+                self.selector.register(found.inbound, selectors.EVENT_WRITE, (found, self.write_more))
+
+    def write(self, worker: WorkerProcess) -> None:
+        """Write as much as the pipe takes; a worker that is gone takes everything."""
+        try:
+            while worker.unsent:
+                done = os.write(worker.inbound, worker.unsent[:READ_BYTES])
+                del worker.unsent[:done]
+        except BlockingIOError:
+            return
+        except OSError:
+            worker.unsent.clear()
+
+    def write_more(self, worker: WorkerProcess) -> None:
+        """Go on writing to a worker that has room again."""
+        self.write(worker)
+        if not worker.unsent:
+            self.selector.unregister(worker.inbound)
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """Return what has arrived."""
+        for key, _ in self.selector.select(timeout_s):
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(key.fd, READ_BYTES)
+            elif key.fd in self.selector.get_map():
+                worker, act = key.data
+                act(worker)
+        events, self.events = self.events, []
+        return events
+
+    def read_frames(self, worker: WorkerProcess) -> None:
+        """Take what a worker sent; the end of the pipe, or bytes that are no frame, are its end."""
+        try:
+            data = os.read(worker.outbound, READ_BYTES)
+        except BlockingIOError:
+            return
+        try:
+            bodies = worker.frames.feed(data)
+            messages = [decode_from_worker(body) for body in bodies]
+        except ProtocolError:
+            self.bury(worker, "the worker's result pipe was damaged")
+            return
+        for message in messages:
+            worker.is_ready = True
+            self.events.append(Arrived(worker.number, message))
+        if not data:
+            self.bury(worker)
+
+    def read_print(self, worker: WorkerProcess) -> None:
+        """Keep the end of what a worker prints, and put all of it into the log while that has room."""
+        try:
+            data = os.read(worker.printed, READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self.selector.unregister(worker.printed)
+            return
+        worker.tail = (worker.tail + data)[-TAIL_BYTES:]
+        if os.fstat(self.log).st_size < LOG_BYTES:
+            with contextlib.suppress(OSError):
+                os.write(self.log, data)
+
+    def bury(self, worker: WorkerProcess, why: str = "") -> None:
+        """Make sure that a worker and its children are gone, and report it."""
+        if worker.printed in self.selector.get_map():
+            self.read_print(worker)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            # The result pipe is at its end, so nothing that it still does can count.
+            os.killpg(worker.process.pid, signal.SIGKILL)
+        status = worker.process.wait()
+        cell = self.cells.at(worker.number - 1)
+        self.forget(worker)
+        tail = worker.tail.decode(errors="replace")
+        self.events.append(Died(worker.number, status, cell, worker.is_ready, f"{tail}\n{why}".strip()))
+
+    def forget(self, worker: WorkerProcess) -> None:
+        """Close our ends of a worker's pipes."""
+        registered = self.selector.get_map()
+        for descriptor in (worker.inbound, worker.outbound, worker.printed):
+            if descriptor in registered:
+                self.selector.unregister(descriptor)
+            os.close(descriptor)
+        self.workers.pop(worker.number, None)
+
+    def interrupt(self) -> None:
+        """Have every worker stop at once; each sends what is finished and ends."""
+        for number in list(self.workers):
+            self.send(number, Interrupt())
+
+    def kill(self) -> None:
+        """End every worker now; what they sent before is still delivered."""
+        for worker in list(self.workers.values()):
+            os.killpg(worker.process.pid, signal.SIGKILL)
+
+    def close(self, grace_s: float) -> None:
+        """End all workers; a second call finds nothing to do."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        for number in list(self.workers):
+            self.send(number, Stop())
+        deadline = time.monotonic() + grace_s
+        while self.workers and (left := deadline - time.monotonic()) > 0:
+            self.poll(min(left, 0.2))
+        for worker in list(self.workers.values()):
+            self.bury(worker)
+        os.close(self.log)
+        self.selector.close()

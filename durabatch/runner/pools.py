@@ -1,0 +1,66 @@
+"""
+Making the pool that a run asks for: processes, or the calling process itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+
+from durabatch import loading, process
+from durabatch.errors import UsageError
+from durabatch.runner.choosing import Choice
+from durabatch.runner.inline import InlinePool
+from durabatch.runner.opening import OwnedLedger
+from durabatch.runner.pool import Pool, ProcessPool
+from durabatch.runner.request import RunRequest
+from durabatch.runner.signals import Signals
+from durabatch.workers.cells import Cells
+from durabatch.workers.item_runner import load_handler
+from durabatch.workers.protocol import Start
+
+__all__ = ["make_pool"]
+
+#: Results of at most this many bytes of JSON stand in the ledger as text; bigger ones are packed.
+INLINE_BYTES = 1024
+
+
+def make_pool(owned: OwnedLedger, choice: Choice, request: RunRequest, signals: Signals, stack: ExitStack) -> Pool:
+    """
+    Return the pool, with a fresh cells file; *stack* closes what it needs.
+
+    Raises:
+        UsageError: The handler can only run inline and workers are wanted.
+    """
+    settings, files = choice.settings, owned.connection.files
+    workers = max(1, settings.workers)
+    cells = Cells.create(files.cells, workers, process.boot_id(), choice.active.run_id)
+    stack.callback(cells.close)
+
+    def make_start(number: int) -> Start:
+        return Start(
+            worker=number,
+            run_id=choice.active.run_id,
+            run_name=choice.active.name,
+            handler=choice.handler,
+            params=settings.params,
+            sys_path=list(sys.path),
+            cells_path=files.cells,
+            cell=number - 1,
+            inline_bytes=INLINE_BYTES,
+            max_result_bytes=settings.max_result_bytes,
+            term_grace_s=settings.term_grace_s,
+        )
+
+    if settings.workers == 0:
+        start = make_start(1)
+        handler = loading.from_function(request.function, settings.params) if request.function else load_handler(start)
+        inline = InlinePool(start, handler, cells)
+        stack.callback(inline.close, 0)
+        return inline
+    if choice.handler.get("kind") == "inline":
+        raise UsageError("this handler has no importable name, so worker processes cannot find it", "Put it into a module, or use workers=0.")
+    pool = ProcessPool(make_start, cells=cells, lock=owned.workers_lock.share(), log_path=files.log, wake=signals.read_end)
+    # Whatever happens, no worker outlives the session, not even one whose ledger is lost.
+    stack.callback(pool.close, 0)
+    return pool

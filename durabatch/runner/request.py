@@ -1,0 +1,76 @@
+"""
+What a caller wants to have run: everything that :func:`durabatch.runner.session.execute` needs, in one value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from durabatch.intake.source import Source
+from durabatch.models import Progress, Result, RunSettings
+
+__all__ = ["BatchOutput", "RunRequest"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutput:
+    """A finished batch, on disk in the ledger and, when there is an output directory, in the file ``path``."""
+
+    run: str
+    number: int
+    results: tuple[Result, ...]
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """
+    One call of ``run``, ``resume`` or ``retry``.
+
+    Attributes:
+        verb: What is wanted.
+        ledger: Path of the ledger; only ``run`` may create one.
+        settings: For ``run``: how to work.
+        overrides: For ``resume`` and ``retry``: fields of RunSettings given with this call; the others come from the run's record.
+        handler: Reference (see :mod:`durabatch.loading`); None takes what the run recorded.
+        function: A function without importable name, which only an inline run can call.
+        source: The opened input; None for ``retry``, and for ``resume`` (which opens what the run recorded).
+        source_spec: What is recorded of the input, so that ``resume`` can open it again.
+        series: Name of the run, without ``#2``; for ``run``.
+        run: Which run; for ``resume`` and ``retry``; None is the active or latest one.
+        fresh: Start the next run of the series even when there is one.
+        error_type: ``retry`` only items whose last error has this type.
+        allow_network_fs: Accept a ledger on a network file system.
+        trust_ledger: Import the recorded handler even when another user or machine made the ledger.
+        on_progress: Called a few times a second, after a commit.
+        on_note: Called with sentences that a person should see.
+        on_batch: Called for each batch after it has finished and was written out.
+    """
+
+    verb: Literal["run", "resume", "retry"]
+    ledger: str
+    settings: RunSettings = field(default_factory=RunSettings)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    handler: dict[str, Any] | None = None
+    function: Callable[..., object] | None = None
+    source: Source | None = None
+    source_spec: dict[str, Any] | None = None
+    series: str | None = None
+    run: str | int | None = None
+    fresh: bool = False
+    error_type: str | None = None
+    durability: str = "power"
+    allow_network_fs: bool = False
+    trust_ledger: bool = False
+    on_progress: Callable[[Progress], None] | None = None
+    on_note: Callable[[str], None] | None = None
+    on_batch: Callable[[BatchOutput], None] | None = None
+    vfs: str | None = None
+
+    def note(self, sentence: str) -> None:
+        """Tell the user *sentence*."""
+        if self.on_note is not None:
+            self.on_note(sentence)

@@ -1,0 +1,246 @@
+"""
+One call of ``run``, ``resume`` or ``retry``, from the request to the summary.
+
+    choose or create the run  →  feeder, pool, coordinator  →  ticks until over or stopped  →  conclude, publish, summarise
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from durabatch.clock import monotonic_s, now_us
+from durabatch.engine.active import ActiveRun
+from durabatch.engine.conclude import conclude
+from durabatch.engine.status import error_groups, eta_s, status
+from durabatch.errors import LedgerError
+from durabatch.ledger.connection import Connection
+from durabatch.models import Progress, Summary
+from durabatch.runner.choosing import BAD_INPUT, Choice, check_handler, choose, peek
+from durabatch.runner.coordinator import Coordinator
+from durabatch.runner.opening import OwnedLedger, owned_ledger
+from durabatch.runner.pace import Pace
+from durabatch.runner.pool import Pool
+from durabatch.runner.pools import make_pool
+from durabatch.runner.publishing import Publisher
+from durabatch.runner.request import RunRequest
+from durabatch.runner.signals import Signals
+from durabatch.states import RunState
+
+__all__ = ["Session", "execute"]
+
+#: Exit code of a run that stopped before its end and can be resumed.
+HALTED = 3
+
+
+@dataclass(slots=True)
+class Parts:
+    """What works together during one session."""
+
+    owned: OwnedLedger
+    choice: Choice
+    coordinator: Coordinator
+    publisher: Publisher
+    pool: Pool
+    pace: Pace
+    signals: Signals
+
+
+class Session:
+    """
+    One request at work. ``ticks`` drives it; the caller may look at what happened between two of them, or leave.
+
+    Leaving early (closing the generator) drains: running items finish, everything else waits for the next call.
+    """
+
+    def __init__(self, request: RunRequest) -> None:
+        self.request = request
+        self.called_s = monotonic_s()
+        self.summary: Summary | None = None
+        #: Id of the run, once it was chosen.
+        self.run_id = 0
+        self.collect_ended = False
+        self.stopping_since_s: float | None = None
+        self.interrupted_since_s: float | None = None
+
+    def ticks(self) -> Generator[tuple[Connection, list[int]], None, None]:
+        """
+        Work until the run is over or stopped; yield the ledger and the ids of items that ended, after each tick.
+
+        ``summary`` is set when the generator has ended by itself.
+
+        Raises:
+            DurabatchError: See :mod:`durabatch.errors`. What was recorded stays, and the run can be resumed.
+        """
+        peeked = peek(self.request)
+        with owned_ledger(self.request) as owned, ExitStack() as stack:
+            choice = choose(owned.connection, self.request, peeked)
+            self.run_id = choice.active.run_id
+            if choice.nothing_to_do:
+                self.publisher(owned, choice).finish()
+                self.summary = self.summarise(owned, choice, None, exit_code=finished_code(choice.active))
+                return
+            check_handler(choice, self.request)
+            owned.describe(choice.active.name)
+            parts = self.assemble(owned, choice, stack)
+            yield from self.work(parts)
+            self.summary = self.finish(parts)
+
+    def assemble(self, owned: OwnedLedger, choice: Choice, stack: ExitStack) -> Parts:
+        """Make the pool and what surrounds it; *stack* takes all of it down again."""
+        ledger, settings, request = owned.connection, choice.settings, self.request
+        signals = stack.enter_context(Signals(patience=3 if settings.workers else 2))
+        pace = Pace(round(status(ledger, choice.active.run_id).elapsed_s * 1e6))
+        pool = make_pool(owned, choice, request, signals, stack)
+        coordinator = Coordinator(ledger, choice.active, pool, settings, choice.feeder, pace)
+        coordinator.collect_ended = self.collect_ended
+        return Parts(owned, choice, coordinator, self.publisher(owned, choice), pool, pace, signals)
+
+    def publisher(self, owned: OwnedLedger, choice: Choice) -> Publisher:
+        """Return what writes finished batches out."""
+        active = choice.active
+        return Publisher(owned.connection, active.run_id, active.name, choice.settings.output, self.request.on_batch)
+
+    def work(self, parts: Parts) -> Iterator[tuple[Connection, list[int]]]:
+        """Tick until the run is over, or everything has come back after a stop."""
+        coordinator = parts.coordinator
+        coordinator.start_workers()
+        try:
+            while not coordinator.is_over:
+                self.heed_signals(parts)
+                coordinator.tick()
+                parts.publisher.publish()
+                self.tell(parts)
+                yield parts.owned.connection, coordinator.ended
+        except LedgerError:
+            # Nothing can be written any more; the next start recovers.
+            raise
+        except (GeneratorExit, Exception) as error:
+            self.leave(parts, "the caller left" if isinstance(error, GeneratorExit) else f"{type(error).__name__}: {error}")
+            raise
+
+    def heed_signals(self, parts: Parts) -> None:
+        """Drain after the first signal; interrupt after the second, or when the drain takes too long."""
+        signals, coordinator = parts.signals, parts.coordinator
+        if signals.count and self.stopping_since_s is None:
+            self.stopping_since_s = monotonic_s()
+            coordinator.stop_handing_out()
+            self.request.note(stopping_text(parts))
+        if self.stopping_since_s is None or coordinator.interrupting:
+            self.kill_late_workers(parts)
+            return
+        if signals.count > 1 or monotonic_s() - self.stopping_since_s > parts.choice.settings.drain_s:
+            coordinator.interrupt()
+            self.interrupted_since_s = monotonic_s()
+
+    def kill_late_workers(self, parts: Parts) -> None:
+        """End workers that did not obey an interruption within the grace time."""
+        since_s = self.interrupted_since_s
+        if since_s is not None and monotonic_s() - since_s > parts.choice.settings.term_grace_s:
+            parts.pool.kill()
+
+    def leave(self, parts: Parts, reason: str) -> None:
+        """Let running items end, take everything else back, and mark the run as halted."""
+        parts.coordinator.stop_handing_out()
+        deadline_s = monotonic_s() + parts.choice.settings.drain_s
+        while not parts.coordinator.is_over and parts.coordinator.crew.members:
+            if monotonic_s() > deadline_s:
+                parts.coordinator.interrupt()
+            parts.coordinator.drain_tick()
+        self.conclude(parts, RunState.HALTED, reason, HALTED)
+
+    def tell(self, parts: Parts) -> None:
+        """Emit progress, a few times a second."""
+        if self.request.on_progress is not None and parts.pace.wants_to_tell():
+            self.request.on_progress(progress_of(parts))
+
+    def finish(self, parts: Parts) -> Summary:
+        """Give the run its end, write out what is left, and sum up."""
+        state, reason, exit_code = self.verdict(parts)
+        self.conclude(parts, state, reason, exit_code)
+        parts.publisher.finish()
+        if self.request.on_progress is not None:
+            self.request.on_progress(progress_of(parts))
+        return self.summarise(parts.owned, parts.choice, parts.pace, exit_code=exit_code)
+
+    def verdict(self, parts: Parts) -> tuple[RunState, str | None, int]:
+        """Return state, reason and exit code of a run that has stopped."""
+        feeder = parts.choice.feeder
+        if parts.signals.count:
+            return RunState.HALTED, f"stopped by {parts.signals.name}", parts.signals.exit_code
+        if feeder is not None and feeder.problem is not None:
+            return RunState.HALTED, f"{BAD_INPUT}{feeder.problem.what}", HALTED
+        if not parts.choice.active.intake_complete:
+            return RunState.HALTED, "intake is incomplete: start the same command again with its input", HALTED
+        return RunState.FINISHED, None, finished_code(parts.choice.active)
+
+    def conclude(self, parts: Parts, state: RunState, reason: str | None, exit_code: int) -> None:
+        """Record the end and move the log into the ledger."""
+        parts.pool.close(parts.choice.settings.term_grace_s)
+        ledger = parts.owned.connection
+        conclude(ledger, parts.choice.active, state, reason=reason, exit_code=exit_code, elapsed_us=parts.pace.elapsed_us, now_us=now_us())
+        ledger.checkpoint(truncate=True)
+
+    def summarise(self, owned: OwnedLedger, choice: Choice, pace: Pace | None, *, exit_code: int) -> Summary:
+        """Return what this call did."""
+        ledger, run_id = owned.connection, choice.active.run_id
+        first_s = pace.first_result_s if pace else None
+        return Summary(
+            status=status(ledger, run_id),
+            errors=tuple(error_groups(ledger, run_id)),
+            exit_code=exit_code,
+            resumed=choice.ended_before,
+            executed=pace.ended if pace else 0,
+            recovered=owned.recovered.get(run_id, (0, 0)),
+            output=choice.settings.output,
+            startup_s=(pace.first_dispatch_s - self.called_s) if pace and pace.first_dispatch_s else 0.0,
+            first_result_s=first_s - self.called_s if first_s else None,
+            work_s=pace.work_s if pace else 0.0,
+        )
+
+
+def execute(request: RunRequest) -> Summary:
+    """
+    Carry out *request* and return how it ended.
+
+    Returns:
+        The summary; its ``exit_code`` is that of the command line: 0, 1, 3, or 128 and a signal's number.
+
+    Raises:
+        DurabatchError: See :mod:`durabatch.errors`. What was recorded stays.
+    """
+    session = Session(request)
+    for _ in session.ticks():
+        continue
+    if session.summary is None:
+        raise RuntimeError("a session ended without a summary")
+    return session.summary
+
+
+def finished_code(active: ActiveRun) -> int:
+    """Return 1 when items of a finished run failed or were cancelled, else 0."""
+    counts = active.view()
+    return int(counts.failed + counts.quarantined + counts.cancelled > 0)
+
+
+def stopping_text(parts: Parts) -> str:
+    """Return what a person is told at the first signal."""
+    counts = parts.choice.active.view()
+    total = f"{counts.total:,}" if parts.choice.active.intake_complete else f"{counts.total:,} so far"
+    return f"stopping after the items in flight (again: at once); {counts.ended:,} of {total} done, the same command goes on"
+
+
+def progress_of(parts: Parts) -> Progress:
+    """Return what a progress line shows now."""
+    active, pace = parts.choice.active, parts.pace
+    counts = active.view()
+    return Progress(
+        run_name=active.name,
+        counts=counts,
+        intake_complete=active.intake_complete,
+        items_per_s=pace.rate,
+        eta_s=eta_s(counts.left, pace.rate, complete=active.intake_complete),
+        elapsed_s=pace.elapsed_us / 1e6,
+        batch_count=active.batch_count,
+    )

@@ -1,0 +1,59 @@
+"""What is finished and not yet sent: added by one thread, taken by any, each once."""
+
+from __future__ import annotations
+
+import threading
+
+from durabatch.codec import unpack_frame
+from durabatch.workers.outcomes import Outcomes
+
+
+def work(item_id):
+    return (item_id, 1, f"k{item_id}", "1")
+
+
+def test_what_was_taken_is_gone():
+    """Outcomes are taken once, in the order in which they were added."""
+    outcomes = Outcomes(3, 10)
+    assert not outcomes
+    outcomes.succeed(1, work(1), 5, 6, "11")
+    outcomes.succeed(1, work(2), 7, 8, "22")
+    assert outcomes
+    assert outcomes.take(9, finished=True).succeeded == [(1, 1, 3, 5, 6, "11"), (2, 1, 3, 7, 8, "22")]
+    assert not outcomes
+    assert outcomes.take(9, finished=False).succeeded == []
+
+
+def test_the_inline_limit_counts_bytes():
+    """A text within the limit in characters and beyond it in bytes is packed."""
+    outcomes = Outcomes(1, 6)
+    outcomes.succeed(4, work(1), 0, 0, '"éé"')
+    outcomes.succeed(4, work(2), 0, 0, '"ééé"')
+    outcomes.succeed(5, work(3), 0, 0, '"abcdefg"')
+    flush = outcomes.take(1, finished=True)
+    assert [success[0] for success in flush.succeeded] == [1]
+    assert [(entry[0], entry[5:]) for entry in flush.packed] == [(2, (0, 0, 8)), (3, (1, 0, 9))]
+    assert [unpack_frame(frame.data, raw_bytes=frame.raw_bytes, limit_bytes=99).decode() for frame in flush.frames] == [
+        '"ééé"',
+        '"abcdefg"',
+    ]
+
+
+def test_nothing_is_lost_or_doubled_between_two_threads():
+    """Whatever one thread adds while another takes is taken exactly once, small and big values alike."""
+    outcomes, count, found = Outcomes(1, 10), 50_000, []
+    done = threading.Event()
+
+    def take():
+        while not done.is_set() or outcomes:
+            flush = outcomes.take(1, finished=False)
+            found.extend(success[0] for success in flush.succeeded)
+            found.extend(entry[0] for entry in flush.packed)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    for item_id in range(count):
+        outcomes.succeed(1, work(item_id), 0, 0, "1" if item_id % 50 else '"a value beyond the limit"')
+    done.set()
+    thread.join()
+    assert sorted(found) == list(range(count))
