@@ -286,7 +286,9 @@ class Run:
         reader = self.ledger.reader()
         return closing(reader, reading.results(reader, self.run_id))
 
-    def items(self, *, state: str | None = None, where: str | None = None, limit: int | None = None) -> Iterator[Result]:
+    def items(
+        self, *, state: str | None = None, where: str | None = None, limit: int | None = None, on_damage: reading.OnDamage | None = None
+    ) -> Iterator[Result]:
         """
         Yield items in input order.
 
@@ -294,20 +296,25 @@ class Run:
             state: Only those in this state.
             where: Only those for which this SQL expression over v_item holds.
             limit: At most so many.
+            on_damage: Called with an error for each item whose stored value is damaged, which is then yielded without a value.
 
         Raises:
+            LedgerDamagedError: A stored value is damaged and *on_damage* is None.
             SqlError: The expression is wrong.
         """
         reader = self.ledger.reader()
-        found = reading.results(reader, self.run_id) if state is None and where is None else self.chosen(reader, state, where or "1")
+        if state is None and where is None:
+            found = reading.results(reader, self.run_id, on_damage=on_damage)
+        else:
+            found = self.chosen(reader, state, where or "1", on_damage)
         return closing(reader, (one for index, one in zip(range(limit), found, strict=False)) if limit is not None else found)
 
-    def chosen(self, reader: Reader, state: str | None, where: str) -> Iterator[Result]:
+    def chosen(self, reader: Reader, state: str | None, where: str, on_damage: reading.OnDamage | None) -> Iterator[Result]:
         """Yield the items for which an expression holds, a page at a time."""
         _, rows = reader.query(item.where_query(where), (self.run_id, state), timeout_s=SQL_TIMEOUT_S)
         ids = [row[0] for row in rows]
         for start in range(0, len(ids), PAGE):
-            yield from reading.chosen(reader, ids[start : start + PAGE])
+            yield from reading.chosen(reader, ids[start : start + PAGE], on_damage=on_damage)
 
     def errors(self) -> list[ErrorGroup]:
         """Return the failed items grouped by error, biggest group first."""

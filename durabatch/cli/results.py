@@ -7,9 +7,11 @@ from __future__ import annotations
 import click
 
 from durabatch.cli import printing
+from durabatch.cli.failures import complain
 from durabatch.cli.items import document_lines
 from durabatch.cli.looking import chosen_run, where_option
 from durabatch.cli.options import json_option, run_argument, verb
+from durabatch.errors import LedgerDamagedError
 
 __all__ = ["command"]
 
@@ -33,7 +35,10 @@ def command(run: str | None, everything: bool, where: str | None, ledger: str, a
     from durabatch.output.lines import result_line
 
     shown = chosen_run(ledger, run)
-    found = shown.items(state=None if everything else "succeeded", where=where)
-    lines = (result_line(one, all=everything) for one in found)
+    damaged: list[LedgerDamagedError] = []
+    found = shown.items(state=None if everything else "succeeded", where=where, on_damage=damaged.append)
+    lines = (result_line(one, all=everything) for one in found if everything or one.value_json is not None)
     printing.emit_lines(document_lines(shown.status().name, "results", lines) if as_json else lines)
-    return 0
+    for error in damaged:
+        complain(str(error))
+    return LedgerDamagedError.exit_code if damaged else 0

@@ -79,9 +79,9 @@ def claim_due(
         active.may_have_due = item.next_due(ledger, active.run_id) is not None
         return
     pairs: list[tuple[int, int]] = []
-    for item_id, attempts, key, payload, batch_id in rows:
+    for item_id, number, key, payload, batch_id in rows:
         joined = batch_id if batch_id is not None else join_batch(ledger, active, batches, [item_id], now_us)[0][0]
-        made.add(joined, [(item_id, attempts + 1, key, payload)])
+        made.add(joined, [(item_id, number, key, payload)])
         pairs.append((item_id, joined))
     item.claim_due(ledger, pairs, made.dispatch_id)
 
@@ -108,7 +108,7 @@ def claim_fresh(
     for batch_id, count in join_batch(ledger, active, batches, ids, now_us):
         piece = rows[start : start + count]
         item.claim_fresh(ledger, piece[0][0], piece[-1][0], batch_id=batch_id, dispatch_id=made.dispatch_id)
-        made.add(batch_id, [(item_id, attempts + 1, key, payload) for item_id, attempts, key, payload in piece])
+        made.add(batch_id, piece)
         start += count
     active.next_item_id = ids[-1] + 1
     return True

@@ -14,8 +14,10 @@ from durabatch.ledger.item import ItemRow
 from durabatch.ledger.paths import shown
 from durabatch.models import Result
 
-__all__ = ["MAX_SEGMENT_BYTES", "ValueReader", "chosen", "results", "results_of_batch", "rows_of_run"]
+__all__ = ["MAX_SEGMENT_BYTES", "OnDamage", "ValueReader", "chosen", "results", "results_of_batch", "rows_of_run"]
 
+#: What is told of a stored value that cannot be read.
+OnDamage = Callable[[LedgerDamagedError], None]
 #: Items read at once: no read transaction is longer than that, so the log can be moved on meanwhile.
 PAGE = 1000
 #: A frame that says that it is larger than this is not unpacked: no worker packs as much.
@@ -52,16 +54,28 @@ class ValueReader:
         """Return the raw bytes of a segment, checked; ResultError when they are damaged or missing."""
         if segment_id != self.segment_id:
             stored = result.get_segment(self.ledger, segment_id)
-            if stored is None:
+            if stored is None or not (isinstance(stored[0], int) and isinstance(stored[2], bytes)):
                 raise ResultError(f"segment {segment_id} is missing")
             self.raw = unpack_frame(stored[2], raw_bytes=stored[0], limit_bytes=MAX_SEGMENT_BYTES, digest=stored[1])
             self.segment_id = segment_id
         return self.raw
 
-    def result(self, row: ItemRow) -> Result:
-        """Return one item for users."""
+    def result(self, row: ItemRow, on_damage: OnDamage | None = None) -> Result:
+        """
+        Return one item for users.
+
+        Args:
+            on_damage: Called when the stored value is damaged; the item is then returned without a value. None raises instead.
+        """
         error = None if row.error_type is None else f"{row.error_type}: {row.error_message}"
-        return Result(row.key, row.state, error, row.charged_count, self.text(row))
+        try:
+            value = self.text(row)
+        except LedgerDamagedError as damage:
+            if on_damage is None:
+                raise
+            on_damage(damage)
+            value, error = None, damage.what
+        return Result(row.key, row.state, error, row.charged_count, value)
 
 
 def slice_of(raw: bytes, start: int, size: int) -> bytes:
@@ -71,23 +85,10 @@ def slice_of(raw: bytes, start: int, size: int) -> bytes:
     return raw[start : start + size]
 
 
-def results(ledger: Executor, run_id: int, *, on_damage: Callable[[LedgerDamagedError], None] | None = None) -> Iterator[Result]:
-    """
-    Yield every item of a run in input order.
-
-    Args:
-        on_damage: Called for each item whose stored value is damaged, which is then yielded without a value; None raises instead.
-    """
+def results(ledger: Executor, run_id: int, *, on_damage: OnDamage | None = None) -> Iterator[Result]:
+    """Yield every item of a run in input order; *on_damage* as for :meth:`ValueReader.result`."""
     reader = ValueReader(ledger)
-    for row in rows_of_run(ledger, run_id):
-        try:
-            found = reader.result(row)
-        except LedgerDamagedError as error:
-            if on_damage is None:
-                raise
-            on_damage(error)
-            found = Result(row.key, row.state, error.what, row.charged_count, None)
-        yield found
+    return (reader.result(row, on_damage) for row in rows_of_run(ledger, run_id))
 
 
 def rows_of_run(ledger: Executor, run_id: int, *, first_item_id: int = 1) -> Iterator[ItemRow]:
@@ -106,7 +107,7 @@ def results_of_batch(ledger: Executor, batch_id: int) -> list[Result]:
     return [reader.result(row) for row in item.list_of_batch(ledger, batch_id)]
 
 
-def chosen(ledger: Executor, item_ids: Sequence[int] | Iterable[int]) -> list[Result]:
-    """Return these items in the given order."""
+def chosen(ledger: Executor, item_ids: Sequence[int] | Iterable[int], *, on_damage: OnDamage | None = None) -> list[Result]:
+    """Return these items in the given order; *on_damage* as for :meth:`ValueReader.result`."""
     reader = ValueReader(ledger)
-    return [reader.result(row) for row in item.list_chosen(ledger, list(item_ids))]
+    return [reader.result(row, on_damage) for row in item.list_chosen(ledger, list(item_ids))]

@@ -17,6 +17,9 @@ from durabatch.states import RunState
 
 __all__ = ["error_groups", "eta_s", "handler_text", "list_runs", "status", "status_of"]
 
+#: Groups of errors that are told at most; a message for each of a million items is no grouping.
+ALL_GROUPS = 1000
+
 
 def status(ledger: Executor, name_or_id: str | int | None) -> RunStatus:
     """
@@ -77,10 +80,10 @@ def handler_text(reference: dict[str, Any]) -> str:
     return str(reference.get("target") or reference.get("name") or "")
 
 
-def error_groups(ledger: Executor, run_id: int) -> list[ErrorGroup]:
-    """Return the failed items of a run grouped by error type and message, biggest group first."""
+def error_groups(ledger: Executor, run_id: int, limit: int = ALL_GROUPS) -> list[ErrorGroup]:
+    """Return the failed items of a run grouped by error type and message, the *limit* biggest groups, biggest first."""
     groups = []
-    for error_type, message, count, first_id, last_id in item.list_error_groups(ledger, run_id):
+    for error_type, message, count, first_id, last_id in item.list_error_groups(ledger, run_id, limit):
         first, last = item.get(ledger, first_id), item.get(ledger, last_id)
         groups.append(ErrorGroup(error_type, message, count, first.key if first else "", last.key if last else ""))
     return groups

@@ -7,9 +7,10 @@ crash in the middle of intake goes on exactly behind the last page.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
-from durabatch.codec import key_hash, payload_digest
+from durabatch.codec import key_hash, key_hashes, payload_digests
 from durabatch.engine.active import ActiveRun
 from durabatch.ledger import item, run, span
 from durabatch.ledger.connection import Connection
@@ -68,13 +69,12 @@ def submit(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow], *, p
 
 def new_items(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow]) -> list[NewItem]:
     """Return the rows of the item table for *rows*, numbered from the next free id."""
-    run_id = active.run_id
-    first, ordinal = item.last_id(ledger) + 1, active.total_count + 1
-    keys = [str(ordinal + index) if row[0] is None else row[0] for index, row in enumerate(rows)]
-    return [
-        (first + index, run_id, key, key_hash(key), row[1], payload_digest(row[1]), row[2])
-        for index, (key, row) in enumerate(zip(keys, rows, strict=True))
-    ]
+    given, payloads, positions = zip(*rows, strict=True)
+    ordinal = active.total_count + 1
+    keys = [str(ordinal + index) if key is None else key for index, key in enumerate(given)] if None in given else given
+    ids = itertools.count(item.last_id(ledger) + 1)
+    run_ids = itertools.repeat(active.run_id)
+    return list(zip(ids, run_ids, keys, key_hashes(keys), payloads, payload_digests(payloads), positions, strict=False))
 
 
 def refuse_repeated(items: Sequence[NewItem]) -> None:

@@ -173,9 +173,12 @@ def slices_in_segments(ledger: Executor) -> Generator[Broken]:
 def sound_segments(ledger: Executor) -> Generator[Broken]:
     """Unpack every segment."""
     for segment_id in inspection.segment_ids(ledger):
-        raw_bytes, digest, data = result.get_segment(ledger, segment_id) or (0, b"", b"")
+        raw_bytes, digest, data = result.get_segment(ledger, segment_id) or (None, None, None)
         try:
-            unpack_frame(data, raw_bytes=raw_bytes, limit_bytes=MAX_SEGMENT_BYTES, digest=digest)
+            if not (isinstance(raw_bytes, int) and isinstance(data, bytes)):
+                yield f"segment {segment_id}", "its size or its data is missing"
+            else:
+                unpack_frame(data, raw_bytes=raw_bytes, limit_bytes=MAX_SEGMENT_BYTES, digest=digest or b"")
         except ResultError as error:
             yield f"segment {segment_id}", error.what
 
@@ -196,6 +199,9 @@ def json_columns(ledger: Executor) -> Generator[Broken]:
 def true_digests(ledger: Executor) -> Generator[Broken]:
     """Compute the digest of every payload, and the hash of every key, again."""
     for item_id, key, stored_hash, payload, digest in inspection.contents(ledger):
+        if key is None or payload is None:
+            yield f"item {item_id}", "its key or its payload is missing"
+            continue
         try:
             if not is_hash_of(stored_hash, key.decode()):
                 yield f"item {item_id}", "its key hash is not that of its key"

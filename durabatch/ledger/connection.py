@@ -23,7 +23,7 @@ from durabatch.ledger.tripwire import Tripwire
 __all__ = ["Connection"]
 
 #: KiB of page cache. More costs memory and gains nothing: fresh items are read once, ended ones never.
-CACHE_KIB = 12_000
+CACHE_KIB = 8_000
 #: Seconds after which a foreign lock is told to the user, and after which we give up.
 BUSY_NOTICE_S, BUSY_LIMIT_S = 2.0, 60.0
 
@@ -103,7 +103,7 @@ class Connection(Executor):
 
         Raises:
             LedgerTakenOverError: Another coordinator has opened the ledger since. Nothing of the body is kept.
-            LedgerLostError: The file is not the one that was opened. The commit may have gone nowhere.
+            LedgerLostError: The file is not the one that was opened: seen before the body, or after the commit, which may have gone nowhere.
             LedgerError: SQLite failed. Nothing of the body is kept, except that after LedgerStorageError in the commit the outcome is unknown.
         """
         if self.depth:
@@ -120,11 +120,15 @@ class Connection(Executor):
                 raise
             finally:
                 self.depth = 0
+        self.check_files()
+
+    def check_files(self) -> None:
+        """Stop if the files are not the ones that were opened."""
         if self.tripwire is not None:
             self.tripwire.check()
 
     def begin(self) -> None:
-        """Start the transaction and notice what others did since the last one."""
+        """Start the transaction and notice what others did since the last one, to the rows or to the files."""
         with self.border():
             self.raw.execute("BEGIN IMMEDIATE")
             self.depth = 1
@@ -133,6 +137,10 @@ class Connection(Executor):
                 self.data_version = version
                 self.changed_by_others = True
                 self.check_epoch()
+        # A write would make a log that was cut long again, with a hole in it.
+        self.check_files()
+        if self.tripwire is not None:
+            self.tripwire.check()
 
     def check_epoch(self) -> None:
         """Stop if another coordinator has opened the ledger after us; the lock file must have been removed."""

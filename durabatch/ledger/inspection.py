@@ -119,8 +119,8 @@ def segment_ids(ledger: Executor) -> Iterator[int]:
     return (row[0] for row in walk(ledger, "segment_list_ids"))
 
 
-def contents(ledger: Executor) -> Iterator[tuple[int, bytes, int, bytes, bytes]]:
-    """Yield (item id, key, its hash, payload, its digest) of every item."""
+def contents(ledger: Executor) -> Iterator[tuple[int, bytes | None, int, bytes | None, bytes]]:
+    """Yield (item id, key, its hash, payload, its digest) of every item; None for what a damaged row lacks."""
     return ((row[0], row[1], row[2], row[3], row[4]) for row in walk(ledger, "item_list_digests"))
 
 

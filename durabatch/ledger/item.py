@@ -25,7 +25,7 @@ __all__ = [
 
 #: (item_id, run_id, key, key_hash, payload, digest, source_position)
 NewItem = tuple[int, int, str, int, str, bytes, int]
-#: (item_id, attempt rows so far, key, payload)
+#: (item_id, number of its next attempt, key, payload)
 Claimable = tuple[int, int, str, str]
 #: The priorities there are: whatever an INTEGER holds.
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
@@ -77,11 +77,12 @@ def insert(ledger: Connection, rows: Sequence[NewItem]) -> None:
     """
     ledger.check_owner()
     try:
-        with ledger.savepoint():
-            ledger.raw.executemany(ledger.sql["item_insert"], rows)
+        # No savepoint: it would keep a copy of every index page that random keys touch, in memory.
+        ledger.raw.executemany(ledger.sql["item_insert"], rows)
     except apsw.ConstraintError as error:
         if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_UNIQUE:
             raise translate(error, ledger.files.ledger) from error
+        ledger.execute("item_remove_page", (rows[0][0], rows[-1][0]))
         raise KeyTakenError("a key hash of the page is taken") from error
     except BORDER_ERRORS as error:
         raise translate(error, ledger.files.ledger) from error
@@ -114,7 +115,7 @@ def list_due(
     ledger: Executor, run_id: int, *, now_us: int, limit: int, max_bytes: int, any_first: bool, raised: bool
 ) -> list[tuple[int, int, str, str, int | None]]:
     """
-    Return up to *limit* items outside the input order that are due, most urgent first: (item_id, attempts, key, payload, batch_id).
+    Return up to *limit* items outside the input order that are due, most urgent first: a Claimable and its batch_id.
 
     Args:
         max_bytes: Characters of payload that they may have together; the first item that does not fit ends the list.
@@ -215,9 +216,9 @@ def list_failed(ledger: Executor, run_id: int, error_type: str | None) -> list[t
     return [(row[0], row[1]) for row in ledger.rows("item_list_failed", {"run_id": run_id, "error_type": error_type})]
 
 
-def list_error_groups(ledger: Executor, run_id: int) -> list[tuple[str, str, int, int, int]]:
-    """Return (error type, message, items, first item id, last item id) of the failed items, biggest group first."""
-    return [(row[0], row[1], row[2], row[3], row[4]) for row in ledger.rows("item_list_error_groups", (run_id,))]
+def list_error_groups(ledger: Executor, run_id: int, limit: int) -> list[tuple[str, str, int, int, int]]:
+    """Return (error type, message, items, first item id, last item id) of up to *limit* groups of failed items, biggest first."""
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in ledger.rows("item_list_error_groups", (run_id, limit))]
 
 
 def list_of_batch(ledger: Executor, batch_id: int) -> list[ItemRow]:

@@ -117,12 +117,16 @@ def check_identity(connection: apsw.Connection, files: LedgerFiles) -> int:
     """
     name = shown(files.ledger)
     application, version = connection.pragma("application_id"), connection.pragma("user_version")
+    if not connection.pragma("page_count"):
+        raise errors.NotALedgerError(name, "is not a durabatch ledger (not a SQLite database)", "Give another --ledger.")
     if application != APPLICATION_ID:
         raise errors.NotALedgerError(name, f"is a SQLite database of another program (application id {application:#x})", "Give another --ledger.")
     if version > SCHEMA_VERSION:
         raise errors.LedgerVersionError(name, f"was written by schema {version}, this durabatch knows {SCHEMA_VERSION}", "Use a newer durabatch.")
     if version < 1:
         raise errors.LedgerVersionError(name, f"has the impossible schema version {version}", "It was changed by another program.")
+    if connection.reserve_bytes():
+        raise errors.LedgerDamagedError(name, "is damaged (its header reserves bytes in each page)", "Use a copy from before.")
     if version == SCHEMA_VERSION:
         check_schema(schema_of(connection), name)
     return int(version)

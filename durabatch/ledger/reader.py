@@ -7,6 +7,7 @@ It never writes, never keeps a coordinator waiting, and after the schema was fou
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -119,13 +120,10 @@ class Reader(Executor):
         """
         self.check_owner()
         deadline_s = time.monotonic() + timeout_s
-        cursor = self.raw.cursor()
+        cursor, names = self.raw.cursor(), list[str]()
+        cursor.exec_trace = functools.partial(note_columns, names)
         with self.sql_errors(timeout_s), self.limited(deadline_s):
             cursor.execute(text, bindings)
-            try:
-                names = [column[0] for column in cursor.get_description()]
-            except apsw.ExecutionCompleteError:
-                names = []
         return names, self.fetch(cursor, deadline_s, timeout_s)
 
     def fetch(self, cursor: apsw.Cursor, deadline_s: float, timeout_s: float) -> Iterator[tuple[Any, ...]]:
@@ -170,6 +168,12 @@ class Reader(Executor):
             raise translate(error, self.files.ledger) from error
         except (apsw.Error, UnicodeEncodeError, MemoryError) as error:
             raise SqlError(f"sql: {error}", "The tables are in schema/ledger.sql; v_run, v_item, v_attempt, v_batch and v_error are views.") from error
+
+
+def note_columns(names: list[str], cursor: apsw.Cursor, _text: str, _bindings: object) -> bool:
+    """Put the names of the columns into *names*, before the first row: a query without rows has them too."""
+    names[:] = names or [column[0] for column in cursor.get_description()]
+    return True
 
 
 def authorise(operation: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:

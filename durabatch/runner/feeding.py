@@ -22,7 +22,7 @@ from durabatch.ledger.connection import Connection
 __all__ = ["Feeder", "first_page"]
 
 #: Rows and input bytes of a page. A page is one insert: bigger ones spread random keys over fewer passes through the index.
-PAGE_ITEMS, PAGE_BYTES = 5000, 8 << 20
+PAGE_ITEMS, PAGE_BYTES = 10_000, 8 << 20
 #: Items ahead of the workers above which intake waits for idle moments.
 ENOUGH_AHEAD = 20_000
 

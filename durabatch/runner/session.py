@@ -32,6 +32,8 @@ __all__ = ["Session", "execute"]
 
 #: Exit code of a run that stopped before its end and can be resumed.
 HALTED = 3
+#: Groups of errors in a summary.
+SUMMARY_GROUPS = 20
 
 
 @dataclass(slots=True)
@@ -83,6 +85,8 @@ class Session:
                 return
             check_handler(choice, self.request)
             owned.describe(choice.active.name)
+            if choice.ended_before is not None:
+                self.request.note(resuming_text(choice.active))
             parts = self.assemble(owned, choice, stack)
             yield from self.work(parts)
             self.summary = self.finish(parts)
@@ -188,7 +192,7 @@ class Session:
         first_s = pace.first_result_s if pace else None
         return Summary(
             status=status(ledger, run_id),
-            errors=tuple(error_groups(ledger, run_id)),
+            errors=tuple(error_groups(ledger, run_id, SUMMARY_GROUPS)),
             exit_code=exit_code,
             resumed=choice.ended_before,
             executed=pace.ended if pace else 0,
@@ -222,6 +226,14 @@ def finished_code(active: ActiveRun) -> int:
     """Return 1 when items of a finished run failed or were cancelled, else 0."""
     counts = active.view()
     return int(counts.failed + counts.quarantined + counts.cancelled > 0)
+
+
+def resuming_text(active: ActiveRun) -> str:
+    """Return what a person is told when a run goes on."""
+    counts = active.view()
+    failed = counts.failed + counts.quarantined
+    more = "" if active.intake_complete else " so far, intake goes on"
+    return f"resuming: {counts.ended - failed:,} done, {failed:,} failed, {counts.left:,} left{more}"
 
 
 def stopping_text(parts: Parts) -> str:

@@ -50,7 +50,7 @@ SELECT coalesce(max(item_id), 0) FROM item;
 
 -- Items that stand outside the input order and are due, in the order in which they run.
 -- name: item_list_due
-SELECT item_id, attempt_count, key, payload, batch_id
+SELECT item_id, attempt_count + 1, key, payload, batch_id
 FROM item
 WHERE run_id = :run_id AND due_at_us IS NOT NULL AND due_at_us <= :now_us AND priority >= :lowest AND priority <= :highest
 ORDER BY priority DESC, due_at_us, item_id
@@ -58,7 +58,7 @@ LIMIT :limit;
 
 -- Fresh items from the watermark on, in input order.
 -- name: item_list_fresh
-SELECT item_id, attempt_count, key, payload
+SELECT item_id, attempt_count + 1, key, payload
 FROM item
 WHERE item_id BETWEEN :first_item_id AND :last_item_id AND state = 'pending' AND due_at_us IS NULL
 ORDER BY item_id
@@ -90,6 +90,10 @@ WHERE item_id IN (
     WHERE batch.run_id = :run_id AND batch.finished_at_us IS NULL AND item.state = 'running'
 );
 
+-- Take back a page of which one row could not be added; its ids are the newest, and nothing refers to them yet.
+-- name: item_remove_page
+DELETE FROM item WHERE item_id BETWEEN ?1 AND ?2;
+
 -- Ended items that a person wants to run again.
 -- name: item_retry
 UPDATE item
@@ -111,7 +115,8 @@ FROM item
 JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
 WHERE item.run_id = ?1 AND item.state IN ('failed', 'quarantined')
 GROUP BY attempt.error_type, attempt.error_message
-ORDER BY item_count DESC, min(item.item_id);
+ORDER BY item_count DESC, min(item.item_id)
+LIMIT ?2;
 
 -- The items of a batch with their results and last errors, in input order.
 -- name: item_list_of_batch

@@ -150,9 +150,14 @@ class CrashVFS(apsw.VFS):
         self.unregister()
 
     def xOpen(self, name, flags) -> CrashFile:
+        path = name.filename() if isinstance(name, apsw.URIFilename) else (name or "")
+        if self.fault is not None and self.fault.hits("xOpen", path):
+            raise self.fault.error()
         return CrashFile(self, name, flags)
 
     def xDelete(self, filename, syncdir) -> None:
+        if self.fault is not None and self.fault.hits("xDelete", filename):
+            raise self.fault.error()
         super().xDelete(filename, syncdir)
         self.recorder.add("delete", filename)
         if syncdir:

@@ -18,6 +18,7 @@ def items(ledger):
 def all_keys_collide(monkeypatch):
     """Let every key have the same hash, and probes count up from there."""
     monkeypatch.setattr(submitting, "key_hash", lambda key, probe=0: probe)
+    monkeypatch.setattr(submitting, "key_hashes", lambda keys: [0 for _ in keys])
     monkeypatch.setattr(verifying, "key_hash", lambda key, probe=0: probe)
 
 

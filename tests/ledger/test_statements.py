@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import contextlib
+import re
+
+import apsw
+import pytest
+
+from durabatch.ledger import statements
+from tests import factory
+
+#: Statements that look at a whole table, because they are asked for by people or by `verify`.
+WHOLE_TABLE = re.compile(r"^schema_|_(recount|broken|gaps|counters|digests|inline|not_json|impossible|open|mismatch|outside_\w+|passed_by|bounds|dispatch)$")
+ASKED_BY_PEOPLE = {"item_list_where", "run_list", "run_id_latest", "segment_list_ids", "event_first_opened", "run_id_newest_of_series", "run_count_of_series"}
+NAMES = sorted(statements.named())
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Give a plain connection to a ledger, for looking at plans."""
+    path = tmp_path_factory.mktemp("plans") / "l.db"
+    factory.worked_ledger(path)
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        yield connection
+
+
+def plan_of(connection, name):
+    text = statements.named()[name].replace(":where", "1")
+    count = max([int(number) for number in re.findall(r"\?(\d+)", text)], default=0)
+    bindings = dict.fromkeys(re.findall(r":(\w+)", text)) if ":" in text and "?1" not in text else [None] * count
+    if "carray" in text:
+        bindings[0] = apsw.carray(memoryview(b"\0" * 8).cast("q"))
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", bindings)]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("schema_")])
+def test_every_statement_prepares_and_the_hot_ones_search(prepared, name):
+    """A statement fits the schema, and no verb on the way of every item reads a whole table."""
+    plan = plan_of(prepared, name)
+    scans = [step for step in plan if re.match(r"SCAN (run|span|batch|item|attempt|segment|result|event)\b(?! .*COVERING)", step)]
+    assert not scans or WHOLE_TABLE.search(name) or name in ASKED_BY_PEOPLE
+
+
+def test_a_statement_ends_where_the_comment_of_the_next_begins():
+    """SQLite would take the rest for one more statement."""
+    assert [name for name in NAMES if not statements.named()[name].endswith(";") or statements.named()[name].startswith("--")] == []
+
+
+def test_statements_are_found_beside_the_package_and_inside_it(monkeypatch, tmp_path):
+    """A wheel carries schema/ inside the package, a checkout beside it."""
+    assert (statements.schema_dir() / "ledger.sql").exists()
+    assert "CREATE TABLE run" in statements.schema_text()
+    assert "CREATE VIEW v_item" in statements.schema_text()

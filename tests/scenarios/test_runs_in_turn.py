@@ -1,0 +1,61 @@
+"""
+Runs share a ledger and are interrupted in the middle of their intake: ids of one run are then no longer consecutive.
+"""
+
+from __future__ import annotations
+
+from durabatch.ledger.reader import Reader
+from tests.crash.processes import eventually
+
+#: So many rows are more than intake keeps ahead of the workers, so that it is still at work while items run.
+MANY = 60_000
+
+
+def taken_in(place, name):
+    """Return how many items of the run are in the ledger, and whether that is all of them."""
+    status = place.ledger[name].status()
+    return status.counts.total, status.intake_complete
+
+
+def killed_in_intake(place, items):
+    """Start a run and kill everything while its intake is going on; return how many items were in."""
+    child = place.map(items, name="many")
+    eventually(lambda: place.ledger_path.exists() and child.read(0.001) and child.lines(), "first results")
+    child.destroy()
+    total, complete = taken_in(place, "many")
+    assert (0 < total < MANY, complete) == (True, False)
+    return total
+
+
+def check_many(place, reported):
+    """Make sure that the big run has every item once, in input order, and knows what was reported."""
+    assert place.ledger.verify() == []
+    results = [(one.key, one.state) for one in place.ledger["many"].results()]
+    assert results == [(f"m{n}", "succeeded") for n in range(MANY)]
+    assert len(reported) == len(set(reported)) == MANY
+
+
+def test_intake_that_was_killed_goes_on_where_it_was(place):
+    """A run that was killed in the middle of its intake goes on behind the last page and ends with every item once, in input order."""
+    items = place.items((f"m{n}" for n in range(MANY)), "many.txt")
+    before = killed_in_intake(place, items)
+    again = place.map(items, name="many")
+    assert again.end() == 0, again.stderr()
+    assert before < MANY
+    check_many(place, again.lines())
+
+
+def test_another_run_between_the_halves_of_an_intake_disturbs_neither(place):
+    """Run A is killed in its intake, run B is done in the same ledger, A goes on: each has all its items once, in input order."""
+    items = place.items((f"m{n}" for n in range(MANY)), "many.txt")
+    killed_in_intake(place, items)
+    place.items((f"k{n}" for n in range(500)), "few.txt")
+    between = place.map("few.txt", name="few")
+    assert between.end() == 0, between.stderr()
+    again = place.map(items, name="many")
+    assert again.end() == 0, again.stderr()
+    check_many(place, again.lines())
+    assert [one.key for one in place.ledger["few"].results()] == [f"k{n}" for n in range(500)]
+    with Reader(place.ledger_path) as reader:
+        spans = reader.raw.execute("SELECT run.name FROM span JOIN run USING (run_id) ORDER BY first_item_id").fetchall()
+    assert [name for (name,) in spans] == ["many", "few", "many"]
