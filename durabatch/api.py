@@ -2,17 +2,16 @@
 What Python users hold: ``map``, ``amap``, and the ledger with its runs.
 
 Reading never waits for a coordinator and never disturbs one. ``run``, ``resume``, ``retry`` and ``map`` coordinate: they own the ledger
-for their time, and a second one is refused.
+for their time, and a second one is refused. The runner is imported by those alone, so that looking at a ledger starts quickly.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from durabatch.clock import iso
 from durabatch.engine import results as reading
@@ -23,11 +22,12 @@ from durabatch.ledger import attempt, item, run
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.reader import Reader
 from durabatch.models import AttemptView, ErrorGroup, Finding, Progress, Result, RunStatus, Summary
-from durabatch.runner import asking
-from durabatch.runner.asking import Handler, Items
-from durabatch.runner.request import BatchOutput, RunRequest
-from durabatch.runner.session import Session, execute
 from durabatch.states import ENDED_ITEM_STATES
+
+if TYPE_CHECKING:
+    from durabatch.runner.asking import Handler, Items
+    from durabatch.runner.request import BatchOutput, RunRequest
+    from durabatch.runner.session import Session
 
 __all__ = ["Ledger", "Run", "amap", "map"]
 
@@ -68,6 +68,8 @@ def map(
         RunHaltedError: The run stopped before its end, with its reason.
         KeyboardInterrupt: SIGINT came; running items were finished first.
     """
+    from durabatch.runner.session import Session
+
     with Ledger(ledger) as held:
         request = held.request(handler, items, name=name, key=key, fresh=fresh, settings=settings)
         yield from mapped(Session(request), held, ordered=ordered)
@@ -152,6 +154,7 @@ async def amap(handler: Handler, items: Items, **options: Any) -> AsyncIterator[
     Args and errors are those of :func:`map`. Signals are left to the program.
     """
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     loop = asyncio.get_running_loop()
     results = map(handler, items, **options)
@@ -230,11 +233,15 @@ class Ledger:
 
         Args and errors as for :func:`map`; a run that was stopped is told by ``exit_code`` and ``status.reason``.
         """
+        from durabatch.runner.session import execute
+
         request = self.request(handler, items, name=name, key=key, fresh=fresh, settings=settings)
         return execute(replace(request, on_batch=on_batch, on_progress=on_progress, on_note=on_note))
 
     def request(self, handler: Handler, items: Items, *, name: str | None, key: str | None, fresh: bool, settings: dict[str, Any]) -> RunRequest:
         """Return the request for a run."""
+        from durabatch.runner import asking
+
         asked = asking.ask(handler, items, key=key, settings=settings, ledger=str(self.path))
         return replace(asked, series=name or asked.series, fresh=fresh, durability=self.durability, allow_network_fs=self.allow_network_fs)
 
@@ -336,14 +343,21 @@ class Run:
 
     def resume(self, **overrides: Any) -> Summary:
         """Finish what is unfinished, with the recorded handler and input; *overrides* are fields of RunSettings and callbacks."""
+        from durabatch.runner.session import execute
+
         return execute(self.again("resume", overrides))
 
     def retry(self, error: str | None = None, **overrides: Any) -> Summary:
         """Run the failed items again, all or those with the error type *error*; needs no input."""
+        from durabatch.runner.session import execute
+
         return execute(replace(self.again("retry", overrides), error_type=error))
 
     def again(self, verb: Any, overrides: dict[str, Any]) -> RunRequest:
         """Return the request for a verb on this run."""
+        from durabatch.runner import asking
+        from durabatch.runner.request import RunRequest
+
         asking.refuse_in_worker()
         callbacks = {name: overrides.pop(name) for name in ("on_batch", "on_progress", "on_note") if name in overrides}
         asking.known_settings(overrides)

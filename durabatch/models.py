@@ -205,6 +205,9 @@ class Summary:
         resumed: Items that had ended before this call; None when the run is new.
         executed: Attempts that this call recorded.
         recovered: Items that an earlier coordinator had handed out when it died, and of them those that had started.
+        startup_s: Seconds from the call to the first dispatch.
+        first_result_s: Seconds from the call to the first recorded result, None when there was none.
+        work_s: Seconds from the first dispatch to the last recorded result.
     """
 
     status: RunStatus
@@ -217,3 +220,8 @@ class Summary:
     startup_s: float
     first_result_s: float | None
     work_s: float
+
+    @property
+    def counts(self) -> Counts:
+        """Items of the run by state, as of its end."""
+        return self.status.counts
