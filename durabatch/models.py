@@ -13,9 +13,6 @@ from durabatch.errors import ItemFailedError
 
 __all__ = ["AttemptView", "Counts", "ErrorGroup", "Finding", "Progress", "Result", "RunSettings", "RunStatus", "Summary"]
 
-#: Version of every `--json` document; keys may be added under the same number, never renamed or removed.
-JSON_SCHEMA_VERSION = 1
-
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:

@@ -41,8 +41,6 @@ class Connection(Executor):
         self.wal_frames = 0
         self.epoch: int | None = None
         self.data_version = 0
-        #: Set when another process committed since the last look; whoever looks takes it back.
-        self.changed_by_others = False
         self.tripwire: Tripwire | None = None
         with self.border():
             flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOFOLLOW
@@ -135,7 +133,6 @@ class Connection(Executor):
             version = self.raw.pragma("data_version")
             if version != self.data_version:
                 self.data_version = version
-                self.changed_by_others = True
                 self.check_epoch()
         # A write would make a log that was cut long again, with a hole in it.
         self.check_files()

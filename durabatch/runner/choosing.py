@@ -41,7 +41,6 @@ class Choice:
         feeder: Takes the rest of the input in; None when nothing more can or need be read.
         ended_before: Items that had ended before this call; None for a new run.
         nothing_to_do: The run is finished and its input unchanged.
-        lacks_input: Intake is incomplete, and this call cannot go on with it.
     """
 
     active: ActiveRun
@@ -50,7 +49,6 @@ class Choice:
     feeder: Feeder | None = None
     ended_before: int | None = None
     nothing_to_do: bool = False
-    lacks_input: bool = False
 
 
 #: The first page of a source that was looked at before the ledger was made, and the pages after it.
@@ -102,6 +100,8 @@ def choose_new(ledger: Connection, request: RunRequest, peeked: Peeked | None) -
         feeder = Feeder(ledger, active, source)
         feeder.begin(page, pages)
         active.write_tally(ledger)
+    if source.key_note is not None:
+        request.note(source.key_note)
     return Choice(active, request.settings, handler, feeder)
 
 
@@ -119,8 +119,6 @@ def choose_again(ledger: Connection, request: RunRequest, row: RunRow, source: S
     if source is not None:
         choice.feeder = Feeder(ledger, active, source)
         settle_input(choice.feeder, source, row)
-    else:
-        choice.lacks_input = not row.intake_complete
     is_idle = choice.feeder is None or choice.feeder.is_done
     choice.nothing_to_do = row.state == RunState.FINISHED and is_idle and active.open_count == 0
     republish_elsewhere(ledger, row, choice.settings)

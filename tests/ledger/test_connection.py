@@ -131,18 +131,6 @@ def test_a_snapshot_sees_one_state_and_joins_a_transaction(path, ledger):
     assert kinds(ledger) == ["noted", "mine"]
 
 
-def test_writing_by_others_is_noticed(path, ledger):
-    """Orders of other terminals are seen at the next transaction, without a query."""
-    write(ledger)
-    ledger.changed_by_others = False
-    write(ledger)
-    assert not ledger.changed_by_others
-    with contextlib.closing(open_ledger(path)) as other:
-        write(other)
-    write(ledger)
-    assert ledger.changed_by_others
-
-
 def test_a_forked_child_cannot_use_the_connection(ledger):
     """SQLite would let it write; we refuse before anything is executed."""
     child = os.fork()
