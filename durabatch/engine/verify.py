@@ -20,9 +20,10 @@ from durabatch.engine.results import MAX_SEGMENT_BYTES
 from durabatch.errors import LedgerDamagedError, ResultError
 from durabatch.ledger import inspection, result
 from durabatch.ledger.executor import Executor
+from durabatch.ledger.paths import shown
 from durabatch.models import Finding
 
-__all__ = ["RULES", "Rule", "verify"]
+__all__ = ["RULES", "Rule", "refuse_broken", "verify"]
 
 #: (where, what was found)
 Broken = tuple[str, str]
@@ -38,11 +39,13 @@ class Rule:
     Attributes:
         sentence: It, in words.
         broken: Yields what breaks it.
+        at_start: It reads no item, so that every start of a run can afford it.
     """
 
     name: str
     sentence: str
     broken: Callable[[Executor], Generator[Broken]]
+    at_start: bool = False
 
 
 def verify(ledger: Executor) -> list[Finding]:
@@ -59,6 +62,22 @@ def verify(ledger: Executor) -> list[Finding]:
         for rule in RULES:
             findings += findings_of(ledger, rule)
     return findings
+
+
+def refuse_broken(ledger: Executor) -> None:
+    """
+    Return when the rules that read no item hold: a run may go on.
+
+    Raises:
+        LedgerDamagedError: They do not. Nothing was changed.
+    """
+    findings = [finding for rule in RULES if rule.at_start for finding in findings_of(ledger, rule)]
+    if findings:
+        name, first = shown(ledger.files.ledger), findings[0]
+        rules = len({finding.rule for finding in findings})
+        raise LedgerDamagedError(
+            name, f"breaks {rules} {'rule' if rules == 1 else 'rules'} ({first.where}: {first.detail})", f"See `durabatch verify --ledger {name}`."
+        )
 
 
 def findings_of(ledger: Executor, rule: Rule) -> list[Finding]:
@@ -103,6 +122,13 @@ def true_batch_counters(ledger: Executor) -> Generator[Broken]:
     """Count the rows of each batch."""
     for batch_id, said, found in inspection.batch_mismatches(ledger):
         yield f"batch {batch_id}", f"items, ended, failed are {said}, the rows say {found}"
+
+
+def agreeing_sums(ledger: Executor) -> Generator[Broken]:
+    """Compare the counters of runs with sums over their spans and batches."""
+    for run_id, total, in_spans, batches, rows, ended, in_batches in inspection.sums_differing(ledger):
+        said = f"{total} items, {batches} batches, {ended} ended"
+        yield f"run {run_id}", f"says {said}; spans and batches say {in_spans}, {rows}, {in_batches}"
 
 
 def numbered_batches(ledger: Executor) -> Generator[Broken]:
@@ -232,7 +258,8 @@ RULES = (
     Rule("whole_families", "every row that names another one finds it", whole_families),
     Rule("true_run_counters", "the counters of a run are what its items, attempts and batches add up to", true_run_counters),
     Rule("true_batch_counters", "the counters of a batch are what its items add up to", true_batch_counters),
-    Rule("numbered_batches", "the batches of a run are numbered from 1 without a gap", numbered_batches),
+    Rule("agreeing_sums", "runs, spans and batches agree on how many items there are and how many have ended", agreeing_sums, at_start=True),
+    Rule("numbered_batches", "the batches of a run are numbered from 1 without a gap", numbered_batches, at_start=True),
     Rule("sealed_batches", "only the newest batch of a run takes items, and none is open once the run has finished", sealed_batches),
     Rule("bounded_batches", "the items of a batch are of its run and between its first and last id", bounded_batches),
     Rule("whole_spans", "a span holds items of its run alone, without a gap, and shares none with another span", whole_spans),
@@ -245,6 +272,6 @@ RULES = (
     Rule("slices_in_segments", "a packed result lies inside a segment of its item's batch", slices_in_segments),
     Rule("sound_segments", "every segment unpacks to the size and SHA-256 that were recorded", sound_segments),
     Rule("json_values", "every inline result is JSON", json_values),
-    Rule("json_columns", "handlers, sources, settings and events are JSON", json_columns),
+    Rule("json_columns", "handlers, sources, settings and events are JSON", json_columns, at_start=True),
     Rule("true_digests", "digests and key hashes are those of the payloads and keys", true_digests),
 )

@@ -15,7 +15,8 @@ from durabatch.ledger.executor import Executor
 __all__ = [
     "LIMIT", "attempt_mismatches", "batch_gaps", "batch_mismatches", "batches_left_open", "columns_not_json", "contents", "counters",
     "damage", "events_not_json", "impossible", "inline_values", "orphans", "outcome_mismatches", "outside_batch", "outside_spans", "passed_by",
-    "result_mismatches", "segment_ids", "slices_out_of_bounds", "spans_broken", "unknown_dispatches",
+    "result_mismatches", "segment_ids", "slices_out_of_bounds", "spans_broken", "sums_differing",
+    "unknown_dispatches",
 ]  # fmt: skip
 
 #: Rows of one kind that are listed; the statements say the same.
@@ -52,6 +53,11 @@ def counters(ledger: Executor) -> Iterator[tuple[int, dict[str, tuple[int, int]]
         counted = ledger.row("run_recount", (run_id,)) or ()
         pairs = zip(COUNTERS, stored, counted, strict=True)
         yield run_id, {f"{name}_count": (said, found) for name, said, found in pairs if said != found}
+
+
+def sums_differing(ledger: Executor) -> list[tuple[int, ...]]:
+    """Return (run id, items, in spans, batches, rows, ended, in batches) of runs in which one of the three pairs differs."""
+    return [row[:7] for row in ledger.rows("run_list_sum_mismatch")]
 
 
 def batch_gaps(ledger: Executor) -> list[tuple[int, int, int]]:

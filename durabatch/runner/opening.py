@@ -17,6 +17,7 @@ from durabatch import process
 from durabatch.clock import iso, now_us
 from durabatch.engine.recover import recover
 from durabatch.engine.start import open_session
+from durabatch.engine.verify import refuse_broken
 from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.locks import Ownership, WorkersLock
@@ -94,6 +95,7 @@ def prepared(request: RunRequest, files: LedgerFiles, connection: Connection, ow
     """Yield the open ledger once everything of earlier coordinators is settled."""
     maker = {"uid": os.geteuid(), "machine": process.machine_id(), "boot": process.boot_id()}
     open_session(connection, {**about(None), **maker}, now_us=now_us())
+    refuse_broken(connection)
     cells_run, cells = last_cells(files)
     workers_lock = end_strays(files, cells)
     try:

@@ -121,3 +121,17 @@ WHERE state NOT IN ('running', 'paused', 'halted', 'cancelled', 'finished', 'rol
    OR (state = 'finished' AND NOT (intake_complete AND pending_count + scheduled_count + running_count = 0))
    OR intake_complete NOT IN (0, 1)
 LIMIT 20;
+
+-- Runs whose counters, batches and spans contradict each other, as (run, (items, in spans), (batches, rows), (ended, in batches)):
+-- reads no item. Skipped and cancelled items may have ended without ever joining a batch.
+-- name: run_list_sum_mismatch
+WITH batches AS (SELECT run_id, count(*) AS rows, sum(ended_count) AS ended FROM batch GROUP BY run_id),
+     spans AS (SELECT run_id, sum(last_item_id - first_item_id + 1) AS items FROM span GROUP BY run_id),
+     sums AS (
+        SELECT run.run_id, run.total_count, coalesce(spans.items, 0) AS items, run.batch_count, coalesce(batches.rows, 0) AS rows,
+               run.succeeded_count + run.failed_count + run.quarantined_count + run.undone_count AS worked,
+               run.skipped_count + run.cancelled_count AS left_out, coalesce(batches.ended, 0) AS ended
+        FROM run LEFT JOIN spans USING (run_id) LEFT JOIN batches USING (run_id))
+SELECT run_id, total_count, items, batch_count, rows, worked + left_out, ended
+FROM sums
+WHERE total_count <> items OR batch_count <> rows OR ended NOT BETWEEN worked AND worked + left_out;

@@ -8,7 +8,8 @@ import tracemalloc
 import pytest
 
 from durabatch import errors
-from durabatch.engine.verify import RULES, verify
+from durabatch.engine.verify import RULES, refuse_broken, verify
+from durabatch.errors import LedgerDamagedError
 from durabatch.ledger import inspection
 from durabatch.ledger.opening import open_ledger
 from durabatch.ledger.reader import Reader
@@ -60,6 +61,9 @@ SABOTAGE = [
     ("whole_spans", "INSERT INTO span (run_id, first_item_id, last_item_id) VALUES (1, 3, 4)", "span 3"),
     ("whole_spans", "DELETE FROM item WHERE item_id = 37", "span 2"),
     ("whole_spans", "INSERT INTO span (run_id, first_item_id, last_item_id) VALUES (1, 50, 49)", "span 3"),
+    ("agreeing_sums", "DELETE FROM span WHERE span_id = 2", "run 2"),
+    ("agreeing_sums", "DELETE FROM batch WHERE run_id = 1", "run 1"),
+    ("agreeing_sums", "UPDATE run SET succeeded_count = succeeded_count - 1, total_count = total_count - 1 WHERE run_id = 1", "run 1"),
     ("items_in_spans", "UPDATE span SET last_item_id = last_item_id - 1 WHERE span_id = 2", "item 37"),
     ("nothing_passed_by", "UPDATE run SET next_item_id = 38 WHERE run_id = 2", "item 33"),
     ("known_dispatches", "UPDATE item SET dispatch_id = 3 WHERE item_id = 31", "item 31"),
@@ -89,6 +93,9 @@ SABOTAGE = [
 ]
 
 
+AT_START = {rule.name for rule in RULES if rule.at_start}
+
+
 def test_a_worked_ledger_breaks_no_rule(worked):
     """Finished and half done runs are sound, through the reader and through the writer."""
     with Reader(worked) as reader:
@@ -104,6 +111,22 @@ def test_each_rule_finds_what_breaks_it(worked, rule, texts, where):
     with Reader(worked) as reader:
         found = [(one.rule, one.where) for one in verify(reader)]
     assert (rule, where) in found
+
+
+@pytest.mark.parametrize(("rule", "texts"), [one[:2] for one in SABOTAGE if one[0] in AT_START])
+def test_a_run_does_not_start_on_a_ledger_that_breaks_a_cheap_rule(worked, rule, texts):
+    """What costs no look at the items is looked at before every run, and the ledger refused as it is."""
+    factory.sabotage(worked, *texts.split("; "))
+    with Reader(worked) as reader, pytest.raises(LedgerDamagedError, match="breaks . rule") as caught:
+        refuse_broken(reader)
+    assert caught.value.exit_code == 4
+    assert "durabatch verify" in caught.value.hint
+
+
+def test_a_sound_ledger_is_not_refused(worked):
+    """The cheap rules let every ledger in that the engine wrote."""
+    with Reader(worked) as reader:
+        assert refuse_broken(reader) is None
 
 
 def test_every_rule_has_a_sabotage_a_name_and_a_sentence():

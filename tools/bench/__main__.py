@@ -67,7 +67,7 @@ def run_case(case: Case, rounds: int, directory: Path) -> dict[str, list[Sample]
 def main() -> int:
     """Measure what was asked for, print the table, write the numbers."""
     options = parser().parse_args()
-    with tempfile.TemporaryDirectory(prefix="durabatch-bench-", dir=options.dir) as made:
+    with tempfile.TemporaryDirectory(prefix="durabatch-bench-", dir=os.path.abspath(options.dir)) as made:
         directory = Path(made)
         inputs = Inputs(directory / "inputs")
         cases = chosen(all_cases(inputs, scale=0.1 if options.quick else 1.0, workers=options.workers, big=options.big), options.only)

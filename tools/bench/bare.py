@@ -68,7 +68,7 @@ def executor_real(*, directory: str, sources: str, workers: int) -> dict[str, fl
 
 def executor_spin(*, directory: str, count: int, workers: int) -> dict[str, float]:  # noqa: ARG001 - every measurement gets a directory
     """Return how much of the cores goes into items of one millisecond, in percent."""
-    function = functools.partial(spin, loops=calibrate(1.0))
+    function = functools.partial(spin, loops=calibrate(1.0, workers))
     seconds = executor_seconds(function, [{"n": number} for number in range(count)], workers, SPIN_CHUNK)
     return {"value": 100 * count * 1e-3 / workers / seconds}
 

@@ -81,7 +81,7 @@ def spin(*, directory: str, count: int, workers: int) -> dict[str, float]:
     """Return how much of the cores goes into items of one millisecond of arithmetic, in percent."""
     path = os.path.join(directory, "bench.db")
     items = ({"n": number} for number in range(count))
-    summary = durabatch.Ledger(path).run("handlers:spin", items, workers=workers, params={"loops": calibrate(1.0)})
+    summary = durabatch.Ledger(path).run("handlers:spin", items, workers=workers, params={"loops": calibrate(1.0, workers)})
     return run_figures(summary, path, 100 * count * 1e-3 / workers / summary.work_s)
 
 
