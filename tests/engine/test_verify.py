@@ -117,7 +117,7 @@ def test_each_rule_finds_what_breaks_it(worked, rule, texts, where):
 def test_a_run_does_not_start_on_a_ledger_that_breaks_a_cheap_rule(worked, rule, texts):
     """What costs no look at the items is looked at before every run, and the ledger refused as it is."""
     factory.sabotage(worked, *texts.split("; "))
-    with Reader(worked) as reader, pytest.raises(LedgerDamagedError, match="breaks . rule") as caught:
+    with Reader(worked) as reader, pytest.raises(LedgerDamagedError, match=r"breaks . rule") as caught:
         refuse_broken(reader)
     assert caught.value.exit_code == 4
     assert "durabatch verify" in caught.value.hint
