@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from durabatch.clock import iso
 from durabatch.engine import results as reading
@@ -35,6 +35,8 @@ __all__ = ["Ledger", "Run", "amap", "map"]
 SQL_TIMEOUT_S = 30.0
 #: Items read at once when they are chosen by an expression.
 PAGE = 1000
+#: What may be called while a run is at work.
+CALLBACKS = ("on_batch", "on_progress", "on_note")
 
 
 def map(
@@ -341,30 +343,32 @@ class Run:
                 raise NotFoundError(f"no item {key!r} in this run", "`durabatch items` lists them.")
             return [attempt_view(row) for row in attempt.list_of_item(reader, item_id)]
 
-    def resume(self, **overrides: Any) -> Summary:
-        """Finish what is unfinished, with the recorded handler and input; *overrides* are fields of RunSettings and callbacks."""
+    def resume(self, *, handler: Handler | None = None, trust_ledger: bool = False, **overrides: Any) -> Summary:
+        """
+        Finish what is unfinished.
+
+        Args:
+            handler: In the place of the recorded one.
+            trust_ledger: Import the recorded handler although another user or machine made the ledger.
+            overrides: Fields of RunSettings and callbacks, in the place of the recorded ones.
+        """
         from durabatch.runner.session import execute
 
-        return execute(self.again("resume", overrides))
+        return execute(replace(self.again("resume", handler, overrides), trust_ledger=trust_ledger))
 
-    def retry(self, error: str | None = None, **overrides: Any) -> Summary:
-        """Run the failed items again, all or those with the error type *error*; needs no input."""
+    def retry(self, error: str | None = None, *, handler: Handler | None = None, trust_ledger: bool = False, **overrides: Any) -> Summary:
+        """Run the failed items again, all or those with the error type *error*; needs no input. The other arguments are those of ``resume``."""
         from durabatch.runner.session import execute
 
-        return execute(replace(self.again("retry", overrides), error_type=error))
+        return execute(replace(self.again("retry", handler, overrides), error_type=error, trust_ledger=trust_ledger))
 
-    def again(self, verb: Any, overrides: dict[str, Any]) -> RunRequest:
+    def again(self, verb: Literal["resume", "retry"], handler: Handler | None, overrides: dict[str, Any]) -> RunRequest:
         """Return the request for a verb on this run."""
         from durabatch.runner import asking
-        from durabatch.runner.request import RunRequest
 
-        asking.refuse_in_worker()
-        callbacks = {name: overrides.pop(name) for name in ("on_batch", "on_progress", "on_note") if name in overrides}
-        asking.known_settings(overrides)
-        return RunRequest(
-            verb=verb, ledger=str(self.ledger.path), run=self.run_id, overrides=overrides, durability=self.ledger.durability,
-            allow_network_fs=self.ledger.allow_network_fs, **callbacks,
-        )  # fmt: skip
+        callbacks = {name: overrides.pop(name) for name in CALLBACKS if name in overrides}
+        asked = asking.ask_again(verb, handler, overrides, ledger=str(self.ledger.path), run_id=self.run_id)
+        return replace(asked, durability=self.ledger.durability, allow_network_fs=self.ledger.allow_network_fs, **callbacks)
 
 
 def attempt_view(row: attempt.AttemptRow) -> AttemptView:

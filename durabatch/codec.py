@@ -128,7 +128,7 @@ def payload_digests(payloads: Iterable[str]) -> list[bytes]:
 
 def key_hashes(keys: Iterable[str]) -> list[int]:
     """Return :func:`key_hash` of each of *keys*."""
-    return [(crc32(data[:-3]) >> 1) << 32 | crc32(data) for data in map(str.encode, keys)]
+    return [(crc32(data[:-3]) >> 1) << 32 | crc32(data[::-1]) for data in map(str.encode, keys)]
 
 
 def key_hash(key: str, probe: int = 0) -> int:
@@ -136,8 +136,9 @@ def key_hash(key: str, probe: int = 0) -> int:
     Return the signed 64 bit hash of *key* for the key index.
 
     The high bits come from the key without its last 3 bytes, so that keys which differ at the end lie side by side in the index and
-    intake touches few of its pages. The low 32 bits are the CRC of the whole key: two keys of one length that differ only in their last
-    4 bytes never meet (a CRC-32 finds every burst of up to 32 bits), and others meet so rarely that the further probes cost nothing.
+    intake touches few of its pages. The low 32 bits are the CRC of the whole key, read backwards so that it does not follow from the
+    high bits when all keys end alike: two keys of one length that differ only in their last 4 bytes never meet (a CRC-32 finds every burst
+    of up to 32 bits), and others meet so rarely that the further probes cost nothing.
 
     Args:
         key: Text without lone surrogates.

@@ -103,7 +103,6 @@ CREATE TABLE item (
     item_id             INTEGER PRIMARY KEY,
     run_id              INTEGER NOT NULL REFERENCES run (run_id),
     key                 TEXT    NOT NULL,
-    key_hash            INTEGER NOT NULL,                   -- 64 bits of the key; keys that meet are told apart by further probes
     payload             TEXT    NOT NULL,                   -- JSON
     digest              BLOB    NOT NULL,                   -- BLAKE2b-128 of the payload's bytes
     priority            INTEGER NOT NULL DEFAULT 0,         -- higher = sooner
@@ -130,9 +129,17 @@ CREATE TABLE item (
     CONSTRAINT uncharged_within_attempts CHECK (uncharged_count BETWEEN 0 AND attempt_count)
 ) STRICT;
 
-CREATE UNIQUE INDEX item_key ON item (run_id, key_hash);
 CREATE INDEX item_due ON item (run_id, priority DESC, due_at_us, item_id) WHERE due_at_us IS NOT NULL;
 CREATE INDEX item_failed ON item (run_id, item_id) WHERE state IN ('failed', 'quarantined');
+
+-- Which item has this key? One row an item. Not an index of the item table, so that a page of input goes into it in the order of the
+-- hashes: random keys then touch each of its pages once a page of input instead of once an item.
+CREATE TABLE item_key (
+    run_id              INTEGER NOT NULL,
+    key_hash            INTEGER NOT NULL,                   -- 64 bits of the key; keys that meet are told apart by further probes
+    item_id             INTEGER NOT NULL,
+    PRIMARY KEY (run_id, key_hash)
+) STRICT, WITHOUT ROWID;
 
 -- One try at an item, written when it has ended and never changed.
 CREATE TABLE attempt (

@@ -90,8 +90,10 @@ def record_inline(ledger: Connection, returned: Returned, ended: Counter[int]) -
     if not rows:
         return 0
     rows = end_succeeded(ledger, rows, returned.dispatch_id)
+    if not rows:
+        return 0
     ids = [row[0] for row in rows]
-    attempt.insert_succeeded(ledger, [row[:5] for row in rows])
+    attempt.insert_succeeded(ledger, rows)
     result.insert_inline(ledger, rows)
     ended.update(map(returned.batch_of.__getitem__, ids))
     return len(rows)
@@ -103,9 +105,11 @@ def record_packed(ledger: Connection, returned: Returned, ended: Counter[int]) -
     if not rows:
         return 0
     rows = end_succeeded(ledger, rows, returned.dispatch_id)
+    if not rows:
+        return 0
     ids = [row[0] for row in rows]
-    segments = [result.insert_segment(ledger, *frame) for frame in returned.frames] if rows else []
-    attempt.insert_succeeded(ledger, [row[:5] for row in rows])
+    segments = [result.insert_segment(ledger, *frame) for frame in returned.frames]
+    attempt.insert_succeeded(ledger, rows)
     result.insert_packed(ledger, [(row[0], segments[row[5]], row[6], row[7]) for row in rows])
     ended.update(map(returned.batch_of.__getitem__, ids))
     return len(rows)

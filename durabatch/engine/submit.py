@@ -54,7 +54,6 @@ def submit(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow], *, p
     with ledger.transaction():
         if rows:
             items = new_items(ledger, active, rows)
-            refuse_repeated(items)
             try:
                 item.insert(ledger, items)
             except KeyTakenError:
@@ -75,17 +74,6 @@ def new_items(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow]) -
     ids = itertools.count(item.last_id(ledger) + 1)
     run_ids = itertools.repeat(active.run_id)
     return list(zip(ids, run_ids, keys, key_hashes(keys), payloads, payload_digests(payloads), positions, strict=False))
-
-
-def refuse_repeated(items: Sequence[NewItem]) -> None:
-    """Raise for the first key that stands twice among *items*."""
-    if len({new[2] for new in items}) == len(items):
-        return
-    seen: dict[str, int] = {}
-    for index, new in enumerate(items):
-        if new[2] in seen:
-            raise DuplicateKeyError(index, new[2], seen[new[2]])
-        seen[new[2]] = new[6]
 
 
 def insert_one_by_one(ledger: Connection, items: Sequence[NewItem]) -> None:

@@ -15,8 +15,9 @@ from itertools import islice
 
 from pydantic_core import from_json
 
-from durabatch.codec import key_hash, payload_digest, unpack_frame
+from durabatch.codec import payload_digest, unpack_frame
 from durabatch.engine.results import MAX_SEGMENT_BYTES
+from durabatch.engine.submit import locate
 from durabatch.errors import LedgerDamagedError, ResultError
 from durabatch.ledger import inspection, result
 from durabatch.ledger.executor import Executor
@@ -224,13 +225,13 @@ def json_columns(ledger: Executor) -> Generator[Broken]:
 
 def true_digests(ledger: Executor) -> Generator[Broken]:
     """Compute the digest of every payload, and the hash of every key, again."""
-    for item_id, key, stored_hash, payload, digest in inspection.contents(ledger):
+    for item_id, key, run_id, payload, digest in inspection.contents(ledger):
         if key is None or payload is None:
             yield f"item {item_id}", "its key or its payload is missing"
             continue
         try:
-            if not is_hash_of(stored_hash, key.decode()):
-                yield f"item {item_id}", "its key hash is not that of its key"
+            if locate(ledger, run_id, key.decode()) != item_id:
+                yield f"item {item_id}", "it is not found by its key"
             if payload_digest(payload.decode()) != digest:
                 yield f"item {item_id}", "its digest is not that of its payload"
         except UnicodeDecodeError:
@@ -244,11 +245,6 @@ def is_json(text: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def is_hash_of(stored: int, key: str) -> bool:
-    """Tell whether a key of this text may stand under this hash."""
-    return any(stored == key_hash(key, probe) for probe in range(MOST_PROBES))
 
 
 #: Cheap ones about the file first: they tell how far the others can be trusted.

@@ -12,8 +12,12 @@ from pydantic_core import to_json
 
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
+from durabatch.ledger.stretch import carray, is_stretch
 
 __all__ = ["AttemptRow", "insert_failed", "insert_interrupted", "insert_succeeded", "list_of_item"]
+
+#: What fits into the upper and the lower half of a number: starts within 35 minutes of each other, durations of up to 71 minutes.
+LATEST_US, LONGEST_US = 1 << 31, 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,18 @@ class AttemptRow:
     stderr_tail: str | None
 
 
-def insert_succeeded(ledger: Connection, rows: Sequence[tuple[int, int, int, int, int]]) -> None:
-    """Record successes: (item_id, number, worker, started_at_us, duration_us) each."""
-    ledger.executemany("attempt_insert_succeeded", rows)
+def insert_succeeded(ledger: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """
+    Record successes of one worker; item_id, number, worker, started_at_us and duration_us are the first fields of each row.
+
+    The usual case, first tries at a stretch of items, is one statement: both times of a row travel in one number.
+    """
+    item_id, _, worker, base_us = rows[0][:4]
+    if is_stretch([row[0] for row in rows]) and all(row[1] == 1 and 0 <= row[3] - base_us < LATEST_US and row[4] < LONGEST_US for row in rows):
+        times = carray([(row[3] - base_us) << 32 | row[4] for row in rows])
+        ledger.execute("attempt_insert_stretch", (item_id, worker, base_us, times))
+    else:
+        ledger.executemany("attempt_insert_succeeded", [row[:5] for row in rows])
 
 
 def insert_failed(ledger: Connection, row: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ tripwire; only then is what it did true for others.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -136,8 +137,6 @@ class Connection(Executor):
                 self.check_epoch()
         # A write would make a log that was cut long again, with a hole in it.
         self.check_files()
-        if self.tripwire is not None:
-            self.tripwire.check()
 
     def check_epoch(self) -> None:
         """Stop if another coordinator has opened the ledger after us; the lock file must have been removed."""
@@ -196,7 +195,10 @@ class Connection(Executor):
         return log == done
 
     def close(self) -> None:
-        """Close; the last connection to close moves the rest of the log into the ledger and removes it. What fails in that is done by the next to open."""
-        with contextlib.suppress(*BORDER_ERRORS):
-            self.raw.close(force=True)
+        """Close; the last connection to close moves the rest of the log into the ledger and removes it. What fails in that is done by the next to open; a forked child leaves all of it to its parent."""
+        if self.owner[0] == os.getpid():
+            with contextlib.suppress(*BORDER_ERRORS):
+                self.raw.close(force=True)
+        if self.tripwire is not None:
+            self.tripwire.close()
         self.turn.close()

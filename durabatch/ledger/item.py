@@ -4,7 +4,6 @@ The item table: every move of an item is one function here, and one statement in
 
 from __future__ import annotations
 
-import array
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pydantic_core import to_json
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import BORDER_ERRORS, Bindings, Executor, translate
 from durabatch.ledger.statements import named
+from durabatch.ledger.stretch import carray, is_stretch
 
 __all__ = [
     "Claimable", "ItemRow", "KeyTakenError", "NewItem", "StoredItem", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash", "has_due_without_batch", "held", "insert", "last_id",
@@ -70,22 +70,23 @@ class KeyTakenError(Exception):
 
 def insert(ledger: Connection, rows: Sequence[NewItem]) -> None:
     """
-    Add *rows*, all or none.
+    Add *rows*, whose ids follow each other, all or none.
 
     Raises:
         KeyTakenError: A key hash is there already. No row was added.
     """
     ledger.check_owner()
+    hashes = carray([row[3] for row in rows])
     try:
-        # No savepoint: it would keep a copy of every index page that random keys touch, in memory.
-        ledger.raw.executemany(ledger.sql["item_insert"], rows)
+        ledger.raw.execute(ledger.sql["item_key_insert_stretch"], (rows[0][1], rows[0][0], hashes))
     except apsw.ConstraintError as error:
-        if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_UNIQUE:
+        if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_PRIMARYKEY:
             raise translate(error, ledger.files.ledger) from error
-        ledger.execute("item_remove_page", (rows[0][0], rows[-1][0]))
+        ledger.execute("item_key_remove", (rows[0][1], rows[0][0], hashes))
         raise KeyTakenError("a key hash of the page is taken") from error
     except BORDER_ERRORS as error:
         raise translate(error, ledger.files.ledger) from error
+    ledger.executemany("item_insert", rows)
 
 
 def last_id(ledger: Executor) -> int:
@@ -154,10 +155,9 @@ def claim_due(ledger: Connection, pairs: Sequence[tuple[int, int]], dispatch_id:
 
 def succeed(ledger: Connection, item_ids: Sequence[int], dispatch_id: int) -> int:
     """Mark those of *item_ids* that the dispatch holds as succeeded, with one attempt more; return how many they were."""
-    first, last = item_ids[0], item_ids[-1]
-    if last - first + 1 == len(item_ids):
+    if is_stretch(item_ids):
         # One pass over neighbours of the table costs half of as many searches.
-        ledger.execute("item_succeed_range", (first, last, dispatch_id))
+        ledger.execute("item_succeed_range", (item_ids[0], item_ids[-1], dispatch_id))
     else:
         ledger.execute("item_succeed_some", (carray(item_ids), dispatch_id))
     return ledger.changes()
@@ -166,11 +166,6 @@ def succeed(ledger: Connection, item_ids: Sequence[int], dispatch_id: int) -> in
 def held(ledger: Executor, item_ids: Sequence[int], dispatch_id: int) -> set[int]:
     """Return those of *item_ids* that the dispatch holds."""
     return {row[0] for row in ledger.rows("item_list_held", (carray(item_ids), dispatch_id))}
-
-
-def carray(item_ids: Sequence[int]) -> Any:
-    """Return *item_ids* as a table-valued parameter that is read in place."""
-    return apsw.carray(array.array("q", item_ids))
 
 
 def end_attempt(ledger: Connection, item_id: int, dispatch_id: int, *, state: str, due_at_us: int | None, uncharged: bool) -> bool:

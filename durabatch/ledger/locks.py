@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import time
+import weakref
 from collections.abc import Iterator
 
 from pydantic_core import from_json, to_json
@@ -77,6 +78,7 @@ class Ownership:
     def __init__(self, files: LedgerFiles, about: dict[str, object]) -> None:
         self.files = files
         self.descriptor = self.acquire()
+        HELD.add(self)
         self.describe(about)
 
     def acquire(self) -> int:
@@ -107,6 +109,11 @@ class Ownership:
         """Let others coordinate. The file stays; only its lock goes."""
         if self.descriptor >= 0:
             os.ftruncate(self.descriptor, 0)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close this process's copy of the lock, as a forked child does: the lock is its parent's."""
+        if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
@@ -150,6 +157,7 @@ class WorkersLock:
     def __init__(self, files: LedgerFiles) -> None:
         self.path = files.workers
         self.descriptor = open_side_file(files.workers)
+        HELD.add(self)
 
     def is_free(self) -> bool:
         """Tell whether no worker of another coordinator lives. On True the lock is held alone until ``share``."""
@@ -166,4 +174,23 @@ class WorkersLock:
 
     def close(self) -> None:
         """Give our own share back; workers keep theirs."""
-        os.close(self.descriptor)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close this process's copy of the lock."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+#: Locks of this process. A forked child closes its copies at once: else the ledger would stay taken for as long as the child lives.
+HELD: weakref.WeakSet[Ownership | WorkersLock] = weakref.WeakSet()
+
+
+def let_go_in_child() -> None:
+    """Close the copies that a forked child was given."""
+    for lock in list(HELD):
+        lock.let_go()
+
+
+os.register_at_fork(after_in_child=let_go_in_child)

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
+from durabatch.ledger.stretch import carray, is_stretch
 
 __all__ = ["get", "get_segment", "insert_inline", "insert_packed", "insert_segment"]
 
 
 def insert_inline(ledger: Connection, rows: Sequence[tuple[int, int, int, int, int, str]]) -> None:
     """Record small values; *rows* are successes as workers send them, the first field being the item and the sixth the value."""
-    ledger.executemany("result_insert_inline", rows)
+    if is_stretch([row[0] for row in rows]):
+        ledger.execute("result_insert_stretch", (rows[0][0], carray([row[5] for row in rows])))
+    else:
+        ledger.executemany("result_insert_inline", rows)
 
 
 def insert_segment(ledger: Connection, batch_id: int, raw_bytes: int, digest: bytes, data: bytes) -> int:

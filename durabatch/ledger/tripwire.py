@@ -1,7 +1,9 @@
 """
 Notices a ledger that was deleted, replaced, linked or cut while it is open. SQLite itself answers all of these with success.
 
-The check is a few ``stat`` calls by name after each commit, before anything that was committed is reported.
+The check is a few ``stat`` calls by name after each commit, before anything that was committed is reported, and a look at the first bytes
+of the write-ahead log: one that was cut to nothing in the middle of a commit is long again, with a hole where its header was. A
+descriptor of the log drops no lock when it is closed: SQLite's are on the ledger and the -shm file.
 """
 
 from __future__ import annotations
@@ -12,6 +14,10 @@ from durabatch.errors import LedgerLostError
 from durabatch.ledger.paths import LedgerFiles, shown
 
 __all__ = ["Tripwire"]
+
+
+#: How a write-ahead log begins, in either byte order of its checksums (https://www.sqlite.org/fileformat2.html#walformat).
+WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 
 class Tripwire:
@@ -25,6 +31,7 @@ class Tripwire:
         self.wal = (wal.st_dev, wal.st_ino)
         self.bytes = ledger.st_size
         self.wal_bytes = wal.st_size
+        self.log = os.open(files.wal, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def check(self) -> None:
         """
@@ -45,12 +52,18 @@ class Tripwire:
             raise self.lost("the file got a second name (hard link)")
         if ledger.st_size < self.bytes or wal.st_size < self.wal_bytes:
             raise self.lost("the file was cut")
+        if wal.st_size and os.pread(self.log, 4, 0) not in WAL_MAGIC:
+            raise self.lost("its write-ahead log was cut")
         self.bytes = ledger.st_size
         self.wal_bytes = wal.st_size
 
     def forget_wal_size(self) -> None:
         """Accept a shorter log: the connection itself is about to truncate it."""
         self.wal_bytes = 0
+
+    def close(self) -> None:
+        """Look no more."""
+        os.close(self.log)
 
     def lost(self, why: str) -> LedgerLostError:
         """Return the error, with the one place where the data can still be found."""

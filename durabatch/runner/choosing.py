@@ -26,7 +26,7 @@ from durabatch.runner.feeding import Feeder, first_page
 from durabatch.runner.request import RunRequest
 from durabatch.states import RunState
 
-__all__ = ["BAD_INPUT", "Choice", "check_handler", "choose", "peek"]
+__all__ = ["BAD_INPUT", "Choice", "choose", "peek"]
 
 #: What a run's reason starts with when its input was bad; the corrected input may differ from the recorded one.
 BAD_INPUT = "bad input: "
@@ -91,6 +91,7 @@ def choose_new(ledger: Connection, request: RunRequest, peeked: Peeked | None) -
     source = required_source(request)
     page, pages = peeked or first_page(source)
     handler = request.handler or {"kind": "inline", "name": request.series}
+    check_handler(handler, request.settings, request)
     with ledger.transaction():
         run_id = create_run(
             ledger, series=request.series or "run", handler=handler, source=request.source_spec or {"iterable": source.description},
@@ -124,6 +125,7 @@ def choose_again(ledger: Connection, request: RunRequest, row: RunRow, source: S
     republish_elsewhere(ledger, row, choice.settings)
     if choice.nothing_to_do:
         return choice
+    check_handler(choice.handler, choice.settings, request)
     fingerprint = source.fingerprint() if source is not None else None
     resume_run(ledger, row.run_id, handler=choice.handler, settings=choice.settings.as_json(), fingerprint=fingerprint, now_us=now_us())
     return choice
@@ -177,10 +179,12 @@ def choose_retry(ledger: Connection, request: RunRequest) -> Choice:
     check_trust(ledger, request)
     row = run.find(ledger, request.run)
     settings = replace(RunSettings.from_json(row.settings), **request.overrides)
-    count = retry(ledger, row.run_id, error_type=request.error_type, now_us=now_us())
-    if not count:
-        return Choice(load(ledger, row.run_id), settings, row.handler, ended_before=row.ended_count, nothing_to_do=True)
-    choice = choose_again(ledger, replace(request, settings=settings), run.get(ledger, row.run_id), None)
+    with ledger.transaction():
+        count = retry(ledger, row.run_id, error_type=request.error_type, now_us=now_us())
+        if not count:
+            return Choice(load(ledger, row.run_id), settings, row.handler, ended_before=row.ended_count, nothing_to_do=True)
+        # A handler that cannot be imported takes all of this back.
+        choice = choose_again(ledger, replace(request, settings=settings), run.get(ledger, row.run_id), None)
     choice.ended_before = row.ended_count - count
     return choice
 
@@ -198,7 +202,18 @@ def check_trust(ledger: Connection, request: RunRequest) -> None:
         )
 
 
-def check_handler(choice: Choice, request: RunRequest) -> None:
-    """Make sure that the handler can be imported and called, before a worker tries."""
-    if request.function is None:
-        loading.check(choice.handler, choice.settings.params)
+def check_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> None:
+    """
+    Make sure that the handler can be imported and called, before anything is written and a worker tries.
+
+    Raises:
+        HandlerImportError, UsageError: It cannot.
+    """
+    if request.function is not None:
+        return
+    if handler["kind"] == "inline":
+        raise UsageError(
+            f"handler {handler['name']!r} of this run has no importable name, so only its own program can call it",
+            "Start the same call again, or name a handler that can be imported.",
+        )
+    loading.check(handler, settings.params)

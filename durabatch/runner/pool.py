@@ -130,6 +130,7 @@ class ProcessPool:
         self.log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.events: list[Event] = []
         self.is_closed = False
+        self.pid = os.getpid()
         if wake is not None:
             self.selector.register(wake, selectors.EVENT_READ, None)
 
@@ -261,8 +262,8 @@ class ProcessPool:
             os.killpg(worker.process.pid, signal.SIGKILL)
 
     def close(self, grace_s: float) -> None:
-        """End all workers; a second call finds nothing to do."""
-        if self.is_closed:
+        """End all workers; a second call, or one in a forked child, finds nothing to do."""
+        if self.is_closed or os.getpid() != self.pid:
             return
         self.is_closed = True
         for number in list(self.workers):

@@ -6,6 +6,7 @@ One call of ``run``, ``resume`` or ``retry``, from the request to the summary.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from durabatch.engine.status import error_groups, eta_s, status
 from durabatch.errors import LedgerError
 from durabatch.ledger.connection import Connection
 from durabatch.models import Progress, Summary
-from durabatch.runner.choosing import BAD_INPUT, Choice, check_handler, choose, peek
+from durabatch.runner.choosing import BAD_INPUT, Choice, choose, peek
 from durabatch.runner.coordinator import Coordinator
 from durabatch.runner.opening import OwnedLedger, owned_ledger
 from durabatch.runner.pace import Pace
@@ -59,6 +60,7 @@ class Session:
     def __init__(self, request: RunRequest) -> None:
         self.request = request
         self.called_s = monotonic_s()
+        self.pid = os.getpid()
         self.summary: Summary | None = None
         #: Id of the run, once it was chosen.
         self.run_id = 0
@@ -83,7 +85,6 @@ class Session:
                 self.publisher(owned, choice).finish()
                 self.summary = self.summarise(owned, choice, None, exit_code=finished_code(choice.active))
                 return
-            check_handler(choice, self.request)
             owned.describe(choice.active.name)
             if choice.ended_before is not None:
                 self.request.note(resuming_text(choice.active))
@@ -121,7 +122,9 @@ class Session:
             # Nothing can be written any more; the next start recovers.
             raise
         except (GeneratorExit, Exception) as error:
-            self.leave(parts, "the caller left" if isinstance(error, GeneratorExit) else f"{type(error).__name__}: {error}")
+            # A forked child that ends must not talk to the workers of its parent.
+            if os.getpid() == self.pid:
+                self.leave(parts, "the caller left" if isinstance(error, GeneratorExit) else f"{type(error).__name__}: {error}")
             raise
 
     def heed_signals(self, parts: Parts) -> None:

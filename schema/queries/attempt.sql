@@ -20,6 +20,12 @@ RETURNING item_id;
 -- name: attempt_insert_succeeded
 INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us) VALUES (?1, ?2, ?3, 'succeeded', ?4, ?5);
 
+-- The same for first tries at a stretch of items, at once. *?4* holds their times: microseconds after *?3* in the upper 32 bits, duration
+-- in the lower. OR FAIL: a failure ends the whole tick, so nothing need be kept to undo a part of it.
+-- name: attempt_insert_stretch
+INSERT OR FAIL INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us)
+SELECT ?1 + rowid - 1, 1, ?2, 'succeeded', ?3 + (value >> 32), value & 0xFFFFFFFF FROM carray(?4);
+
 -- name: attempt_list_of_item
 SELECT number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail
 FROM attempt WHERE item_id = ?1 ORDER BY number;

@@ -40,10 +40,13 @@ SELECT item_id, run_id, key, payload, digest, state, batch_id, attempt_count, un
 
 -- One probe of the key table: keys whose hashes meet are told apart by their text.
 -- name: item_get_by_hash
-SELECT item_id, key, digest, source_position FROM item WHERE run_id = ?1 AND key_hash = ?2;
+SELECT item.item_id, item.key, item.digest, item.source_position
+FROM item_key JOIN item ON item.item_id = item_key.item_id
+WHERE item_key.run_id = ?1 AND item_key.key_hash = ?2;
 
+-- A page of input; ?4 is the hash of the key, which goes into item_key.
 -- name: item_insert
-INSERT INTO item (item_id, run_id, key, key_hash, payload, digest, source_position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
+INSERT INTO item (item_id, run_id, key, payload, digest, source_position) VALUES (?1, ?2, ?3, ?5, ?6, ?7);
 
 -- name: item_last_id
 SELECT coalesce(max(item_id), 0) FROM item;
@@ -89,10 +92,6 @@ WHERE item_id IN (
     JOIN item ON item.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id
     WHERE batch.run_id = :run_id AND batch.finished_at_us IS NULL AND item.state = 'running'
 );
-
--- Take back a page of which one row could not be added; its ids are the newest, and nothing refers to them yet.
--- name: item_remove_page
-DELETE FROM item WHERE item_id BETWEEN ?1 AND ?2;
 
 -- Ended items that a person wants to run again.
 -- name: item_retry
@@ -210,7 +209,7 @@ LIMIT 20;
 
 -- Keys and payloads with what was computed of them, in input order: what `verify` recomputes. As bytes, since text may be damaged.
 -- name: item_list_digests
-SELECT item_id, CAST(key AS BLOB), key_hash, CAST(payload AS BLOB), digest FROM item ORDER BY item_id;
+SELECT item_id, CAST(key AS BLOB), run_id, CAST(payload AS BLOB), digest FROM item ORDER BY item_id;
 
 -- The items of a run (?1) in a state (?2, NULL for any) for which an expression of the user's over v_item holds; it is put in for *:where*.
 -- name: item_list_where

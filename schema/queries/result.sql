@@ -4,6 +4,10 @@
 -- name: result_insert_inline
 INSERT INTO result (item_id, value) VALUES (?1, ?6);
 
+-- The same for a stretch of items, at once: *?2* holds their values.
+-- name: result_insert_stretch
+INSERT OR FAIL INTO result (item_id, value) SELECT ?1 + rowid - 1, value FROM carray(?2);
+
 -- name: result_insert_packed
 INSERT INTO result (item_id, segment_id, segment_offset, raw_bytes) VALUES (?1, ?2, ?3, ?4);
 

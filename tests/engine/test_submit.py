@@ -19,7 +19,6 @@ def all_keys_collide(monkeypatch):
     """Let every key have the same hash, and probes count up from there."""
     monkeypatch.setattr(submitting, "key_hash", lambda key, probe=0: probe)
     monkeypatch.setattr(submitting, "key_hashes", lambda keys: [0 for _ in keys])
-    monkeypatch.setattr(verifying, "key_hash", lambda key, probe=0: probe)
 
 
 def test_a_page_is_on_disk_with_its_span_counters_and_position(ledger):

@@ -44,7 +44,7 @@ def kinds(ledger):
         ("wal_autocheckpoint", 0),
         ("cell_size_check", 1),
         ("mmap_size", 0),
-        ("cache_size", -12_000),
+        ("cache_size", -8_000),
         ("temp_store", 2),
     ],
 )

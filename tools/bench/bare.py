@@ -50,27 +50,27 @@ def pool_noop(*, directory: str, count: int, workers: int) -> dict[str, float]: 
         return {"value": found / (time.perf_counter() - started)}
 
 
-def executor_seconds(function: Any, items: list[dict[str, Any]], workers: int, chunk: int) -> float:
-    """Return the seconds of ``ProcessPoolExecutor.map`` over *items*, its processes started before."""
+def executor_run(function: Any, items: list[dict[str, Any]], workers: int, chunk: int) -> tuple[list[Any], float]:
+    """Return results and seconds of ``ProcessPoolExecutor.map`` over *items*, its processes started before."""
     with ProcessPoolExecutor(workers) as executor:
         list(executor.map(bump, [{"n": 0}] * (4 * workers)))
         started = time.perf_counter()
-        for _ in executor.map(function, items, chunksize=chunk):
-            continue
-        return time.perf_counter() - started
+        results = list(executor.map(function, items, chunksize=chunk))
+        return results, time.perf_counter() - started
 
 
 def executor_real(*, directory: str, sources: str, workers: int) -> dict[str, float]:  # noqa: ARG001 - every measurement gets a directory
     """Return the files a minute of ``ProcessPoolExecutor.map`` with chunks over the recipe."""
     items = [{"path": str(path)} for path in sorted(Path(sources).iterdir())]
-    return {"value": 60 * len(items) / executor_seconds(analyse, items, workers, FILE_CHUNK)}
+    _, seconds = executor_run(analyse, items, workers, FILE_CHUNK)
+    return {"value": 60 * len(items) / seconds}
 
 
 def executor_spin(*, directory: str, count: int, workers: int) -> dict[str, float]:  # noqa: ARG001 - every measurement gets a directory
-    """Return how much of the cores goes into items of one millisecond, in percent."""
-    function = functools.partial(spin, loops=calibrate(1.0, workers))
-    seconds = executor_seconds(function, [{"n": number} for number in range(count)], workers, SPIN_CHUNK)
-    return {"value": 100 * count * 1e-3 / workers / seconds}
+    """Return how much of the cores' time goes into items of about one millisecond, in percent."""
+    function = functools.partial(spin, loops=calibrate(1.0))
+    busy, seconds = executor_run(function, [{"n": number} for number in range(count)], workers, SPIN_CHUNK)
+    return {"value": 100 * sum(busy) / workers / seconds}
 
 
 def records(source: str) -> Iterator[tuple[str, str, int]]:

@@ -4,7 +4,6 @@ What the items do: nothing, or a millisecond of arithmetic. Imported by the work
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import time
 from typing import Any
@@ -20,29 +19,15 @@ def bump(item: dict[str, Any]) -> dict[str, int]:
     return {"n": item["n"] + 1}
 
 
-def spin(item: dict[str, Any], *, loops: int) -> int:
-    """Keep one core busy for *loops* rounds."""
+def spin(item: dict[str, Any], *, loops: int) -> float:
+    """Keep one core busy for *loops* rounds; return the seconds of processor time that took."""
+    started = time.thread_time()
     total = int(item["n"])
     for number in range(loops):
         total += number & 7
-    return total
+    return time.thread_time() - started
 
 
-def calibrate(milliseconds: float, workers: int) -> int:
-    """Return the rounds of ``spin`` that take so long here and now, with as many processes at it as will be: cores slow each other down."""
-    with multiprocessing.Pool(workers) as pool:
-        seconds = statistics.fmean(pool.map(typical_s, [ROUNDS] * workers, chunksize=1))
-    return max(1, round(ROUNDS * milliseconds / 1e3 / seconds))
-
-
-def typical_s(rounds: int) -> float:
-    """Return the usual seconds of *rounds*: the median of half a second of tries."""
-    timed(rounds)
-    return statistics.median(timed(rounds) for _ in range(300))
-
-
-def timed(rounds: int) -> float:
-    """Return the seconds of one call."""
-    started = time.perf_counter()
-    spin({"n": 0}, loops=rounds)
-    return time.perf_counter() - started
+def calibrate(milliseconds: float) -> int:
+    """Return the rounds of ``spin`` that take about so long here and now."""
+    return max(1, round(ROUNDS * milliseconds / 1e3 / statistics.median(spin({"n": 0}, loops=ROUNDS) for _ in range(100))))

@@ -1,0 +1,78 @@
+"""
+Make ``ledger_v1.db``, a small ledger as this version writes it. Later versions must read it, go on with it, and not lose any of it.
+
+    python tests/data/make_ledger.py
+
+Made once for each version of the schema and then kept as it is: a ledger of the past cannot be made by the program of today. Before the
+first release the schema may still change, and the file is made anew.
+
+    done        12 items: k1 .. k9 succeeded, among them k5 whose value is packed; k10 .. k12 failed, at the second try
+    cut         8 items, the coordinator killed by the fifth: the four before it are recorded, the fifth had begun
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+JOBS = """
+import os, signal, time
+
+def work(item):
+    if item == "k5":
+        return {"item": item, "text": "packed " * 500}
+    if item in ("k10", "k11", "k12"):
+        raise ValueError(f"no {item}")
+    return f"{item}!"
+
+def cut(item):
+    if item == "c5":
+        # Long enough for the results before this one to be recorded.
+        time.sleep(0.5)
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return f"{item}!"
+"""
+
+PROGRAM = """
+import durabatch
+
+if __name__ == "__main__":
+    ledger = durabatch.Ledger("l.db")
+    done = ledger.run("ledger_jobs:work", [f"k{number}" for number in range(1, 13)], name="done", workers=1, batch_size=5, max_attempts=2)
+    assert (done.counts.succeeded, done.counts.failed) == (9, 3), done
+    ledger.run("ledger_jobs:cut", [f"c{number}" for number in range(1, 9)], name="cut", workers=1, batch_size=5)
+"""
+
+#: Whose machine it was made on is nobody's business, and must not be ours when it is used.
+ANONYMOUS = (
+    "UPDATE event SET detail = json_set(detail, '$.host', 'elsewhere', '$.machine', '0123456789abcdef0123456789abcdef', '$.boot', 'a boot')"
+    " WHERE json_extract(detail, '$.host') IS NOT NULL"
+)
+
+
+def main() -> None:
+    """Make the ledger in an empty directory and put it beside this file."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "ledger_jobs.py").write_text(JOBS)
+        (folder / "program.py").write_text(PROGRAM)
+        ended = subprocess.run([sys.executable, "program.py"], cwd=folder, env={**os.environ, "PYTHONPATH": str(HERE.parents[1])}, check=False)
+        if ended.returncode != -9:
+            sys.exit(f"the program ended with {ended.returncode}, and should have been killed")
+        with contextlib.closing(sqlite3.connect(folder / "l.db", isolation_level=None)) as ledger:
+            ledger.execute(ANONYMOUS)
+            ledger.execute("VACUUM")
+            ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (HERE / "ledger_v1.db").write_bytes((folder / "l.db").read_bytes())
+
+
+if __name__ == "__main__":
+    main()
