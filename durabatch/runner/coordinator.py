@@ -36,6 +36,8 @@ CHECKPOINT_FRAMES, CHECKPOINT_S = 4000, 2.0
 MAX_FAILED_STARTS = 3
 #: A neighbour gives items away when its own would last longer than this.
 WORTH_SHARING_S = 0.05
+#: Seconds in which flushes are gathered for one commit when there is time.
+TOGETHER_S = 0.025
 #: The longest wait without anything happening.
 PATIENCE_S = 0.5
 
@@ -67,7 +69,7 @@ class Coordinator:
         self.interrupting = False
         self.refusal: HandlerImportError | None = None
         self.was_idle = False
-        self.checkpointed_s = monotonic_s()
+        self.checkpointed_s = self.gathered_s = monotonic_s()
         self.last_words = ""
 
     def start_workers(self) -> None:
@@ -111,7 +113,7 @@ class Coordinator:
             HandlerImportError: A worker cannot use the handler.
             RunHaltedError: Workers die before they are ready.
         """
-        events = self.pool.poll(self.patience())
+        events = self.gather()
         self.was_idle = not events
         self.ended.clear()
         with self.ledger.transaction():
@@ -124,6 +126,20 @@ class Coordinator:
         self.share()
         self.checkpoint()
         self.give_up_on_starts()
+
+    def gather(self) -> list[Event]:
+        """Wait for the workers. While all of them have enough to do, wait a moment longer, so that several flushes share a commit."""
+        events = self.pool.poll(self.patience())
+        while events and self.nobody_waits and (left_s := self.gathered_s + TOGETHER_S - monotonic_s()) > 0:
+            events += self.pool.poll(left_s)
+        self.gathered_s = monotonic_s()
+        return events
+
+    @property
+    def nobody_waits(self) -> bool:
+        """Whether every worker holds work for much longer than a moment."""
+        dispatch_s = self.size.items * (self.size.seconds_per_item or 0)
+        return not self.draining and dispatch_s > 2 * TOGETHER_S and all(member.held for member in self.crew.members.values())
 
     def drain_tick(self) -> None:
         """Do one round that only records; for a run that has been given up. Errors as for ``tick``, except those of workers."""

@@ -6,9 +6,10 @@ One call of ``run``, ``resume`` or ``retry``, from the request to the summary.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from durabatch.clock import monotonic_s, now_us
@@ -88,6 +89,7 @@ class Session:
             owned.describe(choice.active.name)
             if choice.ended_before is not None:
                 self.request.note(resuming_text(choice.active))
+            stack.enter_context(calm_collector())
             parts = self.assemble(owned, choice, stack)
             yield from self.work(parts)
             self.summary = self.finish(parts)
@@ -223,6 +225,21 @@ def execute(request: RunRequest) -> Summary:
     if session.summary is None:
         raise RuntimeError("a session ended without a summary")
     return session.summary
+
+
+@contextmanager
+def calm_collector() -> Iterator[None]:
+    """
+    Have the garbage collector look less often while the context is open.
+
+    A tick makes and drops tens of thousands of tuples, none of them in a cycle; looking at them again and again is a twentieth of its time.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def finished_code(active: ActiveRun) -> int:
