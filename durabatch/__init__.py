@@ -12,6 +12,7 @@ Everything public is a name of this module. Names are loaded when they are first
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from durabatch.version import __version__
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
         NoItemsError,
         NotALedgerError,
         NotFoundError,
+        OutputError,
         ResultError,
+        ResultTooLargeError,
         RunHaltedError,
         SqlError,
         StrayWorkersError,
@@ -73,8 +76,10 @@ __all__ = [
     "NoItemsError",
     "NotALedgerError",
     "NotFoundError",
+    "OutputError",
     "Result",
     "ResultError",
+    "ResultTooLargeError",
     "Run",
     "RunHaltedError",
     "RunStatus",
@@ -108,6 +113,9 @@ _HOMES = {
     "lines": "durabatch.intake.spec",
     "map": "durabatch.api",
 }
+
+if sys.platform == "win32":
+    raise ImportError("durabatch needs the file locks and process groups of Linux or macOS; on Windows, run it inside WSL")
 
 
 def __getattr__(name: str) -> object:
