@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -15,8 +18,39 @@ from pathlib import Path
 import pytest
 
 from durabatch.version import __version__
+from tests.crash.processes import Child, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
+#: A place as people have them: spaces, letters beyond ASCII, characters that mean something to a shell or to SQLite's URIs.
+PLACE = "für später – 100% 'neu' #1?"
+NEWER = [(3, minor) for minor in range(sys.version_info.minor + 1, 20)]
+
+HANDLER = """
+import os, time
+
+def work(item):
+    calls = os.open("calls", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(calls, f"{item}\\n".encode())
+    os.close(calls)
+    time.sleep(0.003)
+    return item + "!"
+"""
+
+
+def interpreters() -> dict[str, str]:
+    """Return the running interpreter and one of each newer version on this machine, by version: of pyenv, or on PATH if it really runs."""
+    found = {f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    for major, minor in NEWER:
+        name = f"python{major}.{minor}"
+        candidates = [*sorted(map(str, pyenv.glob(f"{major}.{minor}.*/bin/{name}")), reverse=True), *filter(None, [shutil.which(name)])]
+        running = (one for one in candidates if subprocess.run([one, "-c", ""], capture_output=True, check=False).returncode == 0)
+        if first := next(running, None):
+            found[f"{major}.{minor}"] = first
+    return found
+
+
+INTERPRETERS = interpreters()
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +101,82 @@ def test_the_installed_package_is_the_one_that_was_built(installed):
     assert version == __version__
 
 
-def test_the_installed_command_does_a_job_from_start_to_end(installed, not_run):
+def test_the_installed_command_does_a_job_from_start_to_end(installed):
     """The console script runs a recipe over a directory and prints a result per file."""
-    if not (ROOT / "durabatch" / "cli" / "main.py").exists():
-        not_run("there is no command line yet")
     (installed / "sources").mkdir()
     (installed / "sources" / "one.py").write_text("import os\n")
     assert __version__ in output_of(installed, "bin/durabatch", "--version")
     output_of(installed, "bin/durabatch", "run", "durabatch.recipes.python_ast:analyse", "sources", "--ledger", "code.db")
     assert '"imports":["os"]' in output_of(installed, "bin/durabatch", "results", "--ledger", "code.db").replace(": ", ":")
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """Give an empty directory with a difficult name."""
+    folder = tmp_path / PLACE
+    folder.mkdir()
+    return folder
+
+
+def environment_with_the_wheel(python: str, dist: Path, place: Path, not_run) -> Path:
+    """Return the ``bin`` of a new environment of *python* that holds the wheel, and what it needs from the package index."""
+    subprocess.run([python, "-m", "venv", "--without-pip", place / "venv"], check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(place / "venv" / "bin" / "python"), "install", "--quiet", "--no-compile"]
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    got = subprocess.run([*pip, *needed], capture_output=True, text=True, check=False)
+    if got.returncode:
+        not_run(f"pip cannot get what durabatch needs for {python}: {' '.join(got.stderr.split())[-300:]}")
+    # Without an index: what is there must be enough.
+    subprocess.run([*pip, "--no-index", *map(str, dist.glob("*.whl"))], check=True, capture_output=True)
+    return place / "venv" / "bin"
+
+
+@pytest.mark.parametrize("version", INTERPRETERS)
+def test_the_wheel_does_the_main_job_with_every_newer_python(version, dist, place, not_run):
+    """In an empty environment, from a directory with spaces and other letters: a tree of sources is parsed, and a killed run goes on, with each Python from the running one on."""
+    programs = environment_with_the_wheel(INTERPRETERS[version], dist, place, not_run)
+    home = place / "work"
+    (home / "sources" / "größer als").mkdir(parents=True)
+    (home / "sources" / "größer als" / "ein modul.py").write_text("import os, json\n\ndef f():\n    return 'é'\n")
+    (home / "sources" / "broken.py").write_text("def f(:\n")
+    (home / "sources" / "notes.txt").write_text("no source\n")
+
+    def durabatch(*words: str, code: int = 0) -> str:
+        environ = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+        done = subprocess.run([programs / "durabatch", *words], cwd=home, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    assert durabatch("--version") == f"durabatch {__version__}\n"
+    durabatch("run", "durabatch.recipes.python_ast:analyse", "sources", "--ledger", "code ü.db", code=1)
+    results = {one["key"]: one["value"] for one in map(json.loads, durabatch("results", "--ledger", "code ü.db").splitlines())}
+    assert {key: value["imports"] for key, value in results.items()} == {"sources/größer als/ein modul.py": ["json", "os"]}
+    assert "SyntaxError" in durabatch("errors", "--ledger", "code ü.db")
+    durabatch("verify", "--ledger", "code ü.db")
+    check_a_killed_run_goes_on(programs, home)
+
+
+def check_a_killed_run_goes_on(programs: Path, home: Path) -> None:
+    """Kill all processes of a run in the middle, and have the same command do the rest."""
+    (home / "häufig.py").write_text(HANDLER)
+    (home / "items.txt").write_text("".join(f"k{number}\n" for number in range(200)))
+    calls = home / "calls"
+
+    def start() -> Child:
+        return Child([programs / "durabatch", "run", "häufig.py:work", "items.txt", "-j", "2"], folder=home, environ={"PYTHONPATH": ""})
+
+    first = start()
+    eventually(lambda: first.process.poll() is not None or (calls.exists() and len(calls.read_text().split()) > 60), "calls")
+    assert first.process.poll() is None, first.stderr()
+    first.destroy()
+    second = start()
+    assert second.end() == 0, second.stderr()
+    assert re.search(r"resuming: \d+ done, 0 failed, \d+ left", second.stderr())
+    called = calls.read_text().split()
+    assert set(called) == {f"k{number}" for number in range(200)}
+    assert len(called) < 300
+    done = subprocess.run([programs / "durabatch", "results"], cwd=home, capture_output=True, text=True, check=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"key": f"k{number}", "value": f"k{number}!"} for number in range(200)]
 
 
 def test_the_changelog_is_in_order():

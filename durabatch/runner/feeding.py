@@ -39,9 +39,25 @@ def first_page(source: Source) -> tuple[Page, Iterator[Page]]:
     page = next(pages)
     if page.problem is not None:
         raise page.problem
+    refuse_repeated(source, page)
     if not page.rows and page.done:
         raise NoItemsError(f"no items in {source.description}", "Check the input.")
     return page, pages
+
+
+def refuse_repeated(source: Source, page: Page) -> None:
+    """Raise InputError when a key stands twice in *page*."""
+    seen: dict[str, int] = {}
+    for key, _, position in page.rows:
+        if key is not None and seen.setdefault(key, position) != position:
+            raise repeated(source, position, key, seen[key])
+
+
+def repeated(source: Source, position: int, key: str, first_position: int) -> InputError:
+    """Return what is wrong with an input in which a key stands twice."""
+    return InputError(
+        f"{source.description}:{position}", f"key {key!r} was already on line {first_position}", "Make the keys unique, or choose another field with --key."
+    )
 
 
 class Feeder:
@@ -151,7 +167,7 @@ class Feeder:
             submit(self.ledger, self.active, rows, position=position, complete=page.done and problem is None)
             self.position, self.skip, self.behind = page.position, 0, 0
         except DuplicateKeyError as error:
-            problem = self.duplicate(error, rows)
+            problem = repeated(self.source, rows[error.index][2], error.key, error.first_position)
             self.submit_part(rows[: error.index])
         self.problem = problem
         self.is_done = page.done or problem is not None
@@ -161,11 +177,6 @@ class Feeder:
         self.skip += len(rows)
         position = encode_position(self.position, self.behind + self.skip)
         submit(self.ledger, self.active, rows, position=position, complete=False)
-
-    def duplicate(self, error: DuplicateKeyError, rows: list[InputRow]) -> InputError:
-        """Return what is wrong with the input when a key stands in it twice."""
-        where = f"{self.source.description}:{rows[error.index][2]}"
-        return InputError(where, f"key {error.key!r} was already on line {error.first_position}", "Make the keys unique, or choose another field with --key.")
 
 
 def encode_position(at: Any, skip: int) -> str:

@@ -166,6 +166,8 @@ def test_a_damaged_value_is_told_and_the_others_are_read(here):
     run, told = ledger.latest(), []
     with pytest.raises(durabatch.LedgerDamagedError, match=r"result of item '\d' is damaged"):
         list(run.results())
+    with pytest.raises(durabatch.LedgerDamagedError, match=r"result of item '\d' is damaged"):
+        list(durabatch.map(bulky, range(4), ledger="l.db", workers=1, batch_size=2))
     results = list(run.items(on_damage=told.append))
     damaged = [one.key for one in results if one.error]
     assert len(results) == 4
