@@ -25,6 +25,7 @@ from durabatch.models import RunSettings
 from durabatch.runner.feeding import Feeder, first_page
 from durabatch.runner.request import RunRequest
 from durabatch.states import RunState
+from durabatch.workers.template import check_fields
 
 __all__ = ["BAD_INPUT", "Choice", "choose", "peek"]
 
@@ -63,8 +64,18 @@ def peek(request: RunRequest) -> Peeked | None:
         InputError, NoItemsError: The input cannot start a run.
     """
     if request.verb == "run" and request.source is not None and not os.path.exists(request.ledger):
-        return first_page(request.source)
+        page, pages = first_page(request.source)
+        check_first(request, page)
+        return page, pages
     return None
+
+
+def check_first(request: RunRequest, page: Page) -> None:
+    """Make sure that the handler of a new run can be used, and a command with its first item; HandlerImportError or UsageError if not."""
+    handler = request.handler or {"kind": "inline", "name": request.series}
+    check_handler(handler, request.settings, request)
+    if handler["kind"] == "command" and page.rows:
+        check_fields(handler["argv"], page.rows[0][1])
 
 
 def choose(ledger: Connection, request: RunRequest, peeked: Peeked | None) -> Choice:
@@ -90,8 +101,8 @@ def choose_new(ledger: Connection, request: RunRequest, peeked: Peeked | None) -
     """Create the next run of the series with its first page; all of it or nothing is on disk."""
     source = required_source(request)
     page, pages = peeked or first_page(source)
+    check_first(request, page)
     handler = request.handler or {"kind": "inline", "name": request.series}
-    check_handler(handler, request.settings, request)
     with ledger.transaction():
         run_id = create_run(
             ledger, series=request.series or "run", handler=handler, source=request.source_spec or {"iterable": source.description},

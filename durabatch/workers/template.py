@@ -25,7 +25,7 @@ from durabatch.errors import HandlerImportError
 from durabatch.workers.command_error import CommandError
 from durabatch.workers.context import Context
 
-__all__ = ["ArgvTemplate", "Placeholder", "ShellTemplate", "Values", "environment_of"]
+__all__ = ["ArgvTemplate", "Placeholder", "ShellTemplate", "Values", "check_fields", "environment_of"]
 
 TOKEN = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 #: Where a simple command ends in a shell, as far as a ``--`` before a placeholder is concerned.
@@ -74,17 +74,7 @@ class Values:
             return as_text(self._item["path"] if self._is_file else self._item)
         if name == "key":
             return self._context.item_key
-        return str(self._context.item_id) if name == "#" else as_text(self._field(name))
-
-    def _field(self, name: str) -> object:
-        if isinstance(self._item, dict) and name in self._item:
-            return self._item[name]
-        value: Any = self._item
-        for part in name.split("."):
-            if not isinstance(value, dict) or part not in value:
-                raise CommandError(f"the item has no field {name!r}. A brace itself is written {{{{ or }}}}")
-            value = value[part]
-        return value
+        return str(self._context.item_id) if name == "#" else as_text(field_of(self._item, name))
 
 
 class ArgvTemplate:
@@ -126,6 +116,35 @@ class ShellTemplate:
         self._places.append(part)
         variable = f"${{{VARIABLE}{len(self._places)}}}"
         return variable if quote == '"' else f'"{variable}"'
+
+
+def check_fields(argv: Sequence[str], payload: str) -> None:
+    """
+    Return when an item with this payload has every field that the template names.
+
+    Raises:
+        HandlerImportError: It has not; the message lists the fields that are there.
+    """
+    item = decode_value(payload)
+    names = {part.name for text in argv for part in parts_of(text) if isinstance(part, Placeholder)} - {"", "key", "#"}
+    for name in sorted(names):
+        try:
+            field_of(item, name)
+        except CommandError as error:
+            there = f"; available: {', '.join(map(str, item))}" if isinstance(item, dict) else ""
+            raise HandlerImportError(f"the command names {{{name}}}, which the first item does not have{there}", "A brace itself is written {{ or }}.") from error
+
+
+def field_of(item: object, name: str) -> object:
+    """Return the field *name* of an item, a dotted one from inside it; CommandError when there is none."""
+    if isinstance(item, dict) and name in item:
+        return item[name]
+    value: Any = item
+    for part in name.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise CommandError(f"the item has no field {name!r}. A brace itself is written {{{{ or }}}}")
+        value = value[part]
+    return value
 
 
 def parts_of(text: str) -> list[str | Placeholder]:

@@ -211,9 +211,13 @@ LIMIT 20;
 -- name: item_list_digests
 SELECT item_id, CAST(key AS BLOB), run_id, CAST(payload AS BLOB), digest FROM item ORDER BY item_id;
 
--- The items of a run (?1) in a state (?2, NULL for any) for which an expression of the user's over v_item holds; it is put in for *:where*.
+-- The items of a run (?1) in a state (?2, NULL for any) for which an expression of the user's over v_item holds; it is put in for *:where*,
+-- outside of the choice of the run, so that nothing in it can widen that.
 -- name: item_list_where
-SELECT item_id FROM v_item WHERE run_id = ?1 AND (?2 IS NULL OR state = ?2) AND (:where) ORDER BY item_id;
+SELECT item_id
+FROM (SELECT * FROM v_item WHERE run_id = ?1 AND (?2 IS NULL OR state = ?2))
+WHERE (:where)
+ORDER BY item_id;
 
 -- Rows that the table's CHECKs forbid: SQLite leaves them unchecked in a database that is opened to be read.
 -- name: item_list_impossible

@@ -91,6 +91,12 @@ def test_a_wrong_expression_is_code_2(finished, command):
     assert "no such column: kye" in done.err
 
 
+def test_an_expression_cannot_widen_the_choice_of_the_run(finished, command):
+    """Whatever its parentheses, only items of the run are looked at."""
+    honest = command("items", "--json").out
+    assert command("items", "--json", "--where", "1) OR (1").out == honest
+
+
 def test_results_are_json_lines_in_input_order(finished, command):
     """Key and value of what succeeded; with --all every item, with three keys more."""
     lines = [json.loads(line) for line in command("results").out.splitlines()]

@@ -98,6 +98,15 @@ def test_exec_runs_commands_without_a_shell(process):
     assert (program, inputs, len(digest)) == ("sh", "words.txt", 8)
 
 
+def test_a_command_that_names_an_unknown_column_is_code_2_before_the_first_item(process, here):
+    """The columns that are there stand in the message, and no ledger is left behind."""
+    (here / "rows.csv").write_text("host,port\na,1\n")
+    done = process("exec", "rows.csv", "--", "echo", "{hots}")
+    assert done.code == 2
+    assert "names {hots}, which the first item does not have; available: host, port" in done.err
+    assert not (here / "durabatch.db").exists()
+
+
 def test_exec_parses_output_and_reads_standard_input(process):
     """--parse json makes the output the result; - is standard input."""
     done = process("exec", "-", "-j", "1", "--shell", "--parse", "json", "--name", "wrap", "--", "echo '[1,'{}']'", stdin="2\n3\n")

@@ -4,7 +4,6 @@ import pytest
 
 from durabatch.engine import active as actives
 from durabatch.engine import submit as submitting
-from durabatch.engine import verify as verifying
 from durabatch.engine.submit import DuplicateKeyError, locate, submit
 from durabatch.ledger import run, span
 from tests import factory
