@@ -31,6 +31,8 @@ class Tripwire:
         self.wal = (wal.st_dev, wal.st_ino)
         self.bytes = ledger.st_size
         self.wal_bytes = wal.st_size
+        #: False until the first commit: what a crash left in the log may be no header, and SQLite then begins it anew.
+        self.has_header = False
         self.log = os.open(files.wal, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def check(self) -> None:
@@ -52,14 +54,20 @@ class Tripwire:
             raise self.lost("the file got a second name (hard link)")
         if ledger.st_size < self.bytes or wal.st_size < self.wal_bytes:
             raise self.lost("the file was cut")
-        if wal.st_size and os.pread(self.log, 4, 0) not in WAL_MAGIC:
+        if self.has_header and wal.st_size and not self.header_is_there():
             raise self.lost("its write-ahead log was cut")
+        self.has_header = wal.st_size > 0 and (self.has_header or self.header_is_there())
         self.bytes = ledger.st_size
         self.wal_bytes = wal.st_size
 
     def forget_wal_size(self) -> None:
         """Accept a shorter log: the connection itself is about to truncate it."""
         self.wal_bytes = 0
+        self.has_header = False
+
+    def header_is_there(self) -> bool:
+        """Tell whether the log begins as logs do."""
+        return os.pread(self.log, 4, 0) in WAL_MAGIC
 
     def close(self) -> None:
         """Look no more."""

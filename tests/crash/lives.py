@@ -204,7 +204,12 @@ def live(path, *, life=1, vfs=None, recorder=None, durability="power", count=ITE
     work = session.Session(request)
     work.collect_ended = True
     pool = RulePool(life)
-    with mock.patch.object(session, "make_pool", lambda *_: pool), mock.patch.object(coordinator, "CHECKPOINT_FRAMES", CHECKPOINT_FRAMES):
+    with (
+        mock.patch.object(session, "make_pool", lambda *_: pool),
+        mock.patch.object(coordinator, "CHECKPOINT_FRAMES", CHECKPOINT_FRAMES),
+        # A commit for every flush: the more commits, the more instants there are to lose power at.
+        mock.patch.object(coordinator, "TOGETHER_S", 0),
+    ):
         try:
             for ledger, ended in work.ticks():
                 done.ticks += 1
