@@ -19,7 +19,8 @@ WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def at_work(place, count=4):
     """Return a run that has begun some items."""
-    child = place.run()
+    # The tests may themselves run under nohup.
+    child = place.run(preexec=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     eventually(lambda: len(place.executions()) >= count, "items at work")
     return child
 
