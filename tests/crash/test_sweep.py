@@ -256,7 +256,7 @@ def test_a_failing_disk_ends_the_run_cleanly_and_loses_nothing(shm, seed, long, 
     rng = random.Random(seed)
     places = range(1, counting.seen + 1)
     stopped = 0
-    for n in places if long else sorted(rng.sample(places, min(len(places), 12))):
+    for n in places if long else sorted(rng.sample(places, min(len(places), 6))):
         folder = f"{shm}/fault{n}"
         os.makedirs(folder)
         fault = Fault(n=n, **FAULTS[kind])
@@ -274,7 +274,7 @@ def test_death_right_after_a_failed_commit_leaves_the_outcome_to_the_ledger(shm,
     """A commit that failed may be there or not after the process dies; either way nothing told is lost and no item ends twice."""
     rng = random.Random(seed)
     outcomes = collections.Counter()
-    for n in range(2, 60, 1 if long else 6):
+    for n in range(2, 60, 1 if long else 12):
         folder = f"{shm}/life1"
         put({}, folder, folder)
         recorder = Recorder()

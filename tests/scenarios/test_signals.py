@@ -87,7 +87,7 @@ def test_a_hangup_that_was_ignored_stays_ignored(place):
 def test_a_storm_of_signals_leaves_a_sound_ledger_each_time(tmp_path, seed, long, shard):
     """One to three signals of any kind at random moments: the status is the first one's, the ledger is sound, what was told is there, and the run ends."""
     rng = random.Random(seed + shard)
-    wanted, sent, number = 150 if long else 15, 0, 0
+    wanted, sent, number = 80 if long else 8, 0, 0
     while sent < wanted:
         number += 1
         place = make_place(tmp_path, f"place{number}")
