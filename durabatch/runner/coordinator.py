@@ -138,8 +138,8 @@ class Coordinator:
     @property
     def nobody_waits(self) -> bool:
         """Whether every worker holds work for much longer than a moment."""
-        dispatch_s = self.size.items * (self.size.seconds_per_item or 0)
-        return not self.draining and dispatch_s > 2 * TOGETHER_S and all(member.held for member in self.crew.members.values())
+        each_s = self.size.seconds_per_item or 0
+        return not self.draining and all(member.item_count * each_s > 2 * TOGETHER_S for member in self.crew.members.values())
 
     def drain_tick(self) -> None:
         """Do one round that only records; for a run that has been given up. Errors as for ``tick``, except those of workers."""
