@@ -124,9 +124,13 @@ def test_an_interrupted_loop_raises_keyboard_interrupt_after_draining(here):
 
 def test_a_program_that_only_ends_gets_its_signal_back(here):
     """Outside of the loop Ctrl-C is Python's own again."""
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert [one.value for one in durabatch.map(abs, [-1], workers=0)] == [1]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert [one.value for one in durabatch.map(abs, [-1], workers=0)] == [1]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        # Ignored, when the tests run in the background of a script.
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_forked_child_leaves_the_run_to_its_parent(here):
