@@ -76,13 +76,15 @@ class Ticker:
 class PlainDisplay(SilentDisplay):
     """A line at the start, one every 30 seconds, one at the end; for logs."""
 
+    interval_s = PLAIN_S
+
     def __init__(self, clock: Callable[[], float] = monotonic_s) -> None:
-        self.ticker = Ticker(PLAIN_S, clock)
+        self.ticker = Ticker(self.interval_s, clock)
         self.latest: Progress | None = None
         self.shown: Progress | None = None
 
     def show(self, progress: Progress) -> None:
-        """Print a line when it is time."""
+        """Print what ``write`` prints, when it is time."""
         self.latest = progress
         if self.ticker.is_due():
             self.write(progress)
@@ -98,28 +100,14 @@ class PlainDisplay(SilentDisplay):
         say(f"durabatch: {clean(progress.run_name)}: {progress_text(progress)}")
 
 
-class JsonDisplay:
+class JsonDisplay(PlainDisplay):
     """A JSON object a line, about every second: ``{"event": "progress" | "note" | "end", ...}``; for programs."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic_s) -> None:
-        self.ticker = Ticker(JSON_S, clock)
-        self.latest: Progress | None = None
-        self.shown: Progress | None = None
-
-    def show(self, progress: Progress) -> None:
-        """Print an object when it is time."""
-        self.latest = progress
-        if self.ticker.is_due():
-            self.write(progress)
+    interval_s = JSON_S
 
     def note(self, sentence: str) -> None:
         """Print *sentence* as an event."""
         say(event_text("note", {"text": sentence}))
-
-    def close(self) -> None:
-        """Print the last object, unless it was printed."""
-        if self.latest is not None and self.latest is not self.shown:
-            self.write(self.latest)
 
     def write(self, progress: Progress) -> None:
         """Print one object."""

@@ -283,10 +283,12 @@ class Coordinator:
         """Near the end, have the busiest worker give half of what it has not started to an idle one."""
         if self.draining or self.active.pending_count:
             return
-        pair = self.crew.idle_and_busiest()
-        if pair is not None and (self.size.seconds_per_item or 0) * pair[1].item_count > WORTH_SHARING_S:
-            pair[1].release_asked = True
-            self.pool.send(pair[1].number, Release(pair[1].item_count // 2))
+        busiest = self.crew.busiest_beside_idle()
+        each_s = self.size.seconds_per_item
+        # Nothing measured yet: the first items may be long ones.
+        if busiest is not None and (each_s is None or each_s * busiest.item_count > WORTH_SHARING_S):
+            busiest.release_asked = True
+            self.pool.send(busiest.number, Release(busiest.item_count // 2))
 
     def checkpoint(self) -> None:
         """Move the log into the ledger when it has grown, or some time has passed."""

@@ -74,11 +74,10 @@ class Crew:
         """Items that are with workers."""
         return sum(member.item_count for member in self.members.values())
 
-    def idle_and_busiest(self) -> tuple[Member, Member] | None:
-        """Return a worker with nothing to do and the one that holds most, where the second could give something away."""
+    def busiest_beside_idle(self) -> Member | None:
+        """Return the worker that holds most, when another has nothing to do and it could give something away."""
         ready = [member for member in self.members.values() if member.is_ready]
-        idle = next((member for member in ready if not member.held), None)
         busiest = max(ready, key=lambda member: member.item_count, default=None)
-        if idle is None or busiest is None or busiest.item_count < 2 or busiest.release_asked:
+        if busiest is None or all(member.held for member in ready) or busiest.item_count < 2 or busiest.release_asked:
             return None
-        return idle, busiest
+        return busiest

@@ -150,12 +150,11 @@ class Session:
             parts.pool.kill()
 
     def leave(self, parts: Parts, reason: str) -> None:
-        """Let running items end, take everything else back, and mark the run as halted."""
+        """Let running items end as after a signal, within the same times, take everything else back, and mark the run as halted."""
         parts.coordinator.stop_handing_out()
-        deadline_s = monotonic_s() + parts.choice.settings.drain_s
+        self.stopping_since_s = self.stopping_since_s or monotonic_s()
         while not parts.coordinator.is_over and parts.coordinator.crew.members:
-            if monotonic_s() > deadline_s:
-                parts.coordinator.interrupt()
+            self.heed_signals(parts)
             parts.coordinator.drain_tick()
         self.conclude(parts, RunState.HALTED, reason, HALTED)
 

@@ -48,6 +48,27 @@ if __name__ == "__main__":
         sys.exit(9)
 """
 
+STUCK = """
+import os, re, time
+import durabatch
+
+def work(item):
+    if item == "stuck":
+        open("begun", "w").close()
+        # In C, without letting another thread of the worker run.
+        return bool(re.match("(a+)+$", "a" * 60 + "b"))
+    return item
+
+if __name__ == "__main__":
+    for one in durabatch.map(work, ["quick", "stuck"], workers=2, drain_s=0.2, term_grace_s=0.2):
+        # Both were handed out in the same round.
+        while not os.path.exists("begun"):
+            time.sleep(0.01)
+        break
+    run = durabatch.Ledger().latest()
+    print(one.key, run.status().state, [(one.outcome, one.error) for one in run.attempts("stuck")], run.status().counts.pending)
+"""
+
 FORKS = """
 import os, sys, time
 import durabatch
@@ -131,6 +152,12 @@ def test_a_program_that_only_ends_gets_its_signal_back(here):
     finally:
         # Ignored, when the tests run in the background of a script.
         signal.signal(signal.SIGINT, before)
+
+
+def test_leaving_the_loop_ends_a_worker_that_cannot_hear(here):
+    """A handler that is stuck in C is interrupted, then killed, within the drain and the grace time; its item is uncharged and waits."""
+    done = here.script(STUCK, timeout_s=20)
+    assert done.stdout.strip() == "quick halted [('interrupted', None)] 1", done.stderr
 
 
 def test_a_forked_child_leaves_the_run_to_its_parent(here):
