@@ -17,13 +17,40 @@ __all__ = ["AttemptView", "Counts", "ErrorGroup", "Finding", "Progress", "Result
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """
-    How a run works. Those that a resume needs stand in the ledger.
+    How a run works. Those that a resume needs stand in the ledger. Limits that have a grammar (:mod:`durabatch.limits`) are kept as text.
 
     Attributes:
         workers: Processes; 0 runs the handler in the calling process.
-        batch_size: Items in a batch, 1 to 1,000,000.
+        concurrency: Items at once in each worker, 1 to 10,000; None: 1, for an ``async def`` handler 100.
+        batch_size: Items in a batch, 1 to 1,000,000; where the strategy adapts it, the first one.
+        batch_strategy: ``fixed``, ``memory``, ``time``, ``bytes``, or one that a package brings.
+        batch_seconds: Worker seconds that a batch should take, for ``time``.
         pipeline_depth: Dispatches that a worker holds at once, 1 to 5.
         max_attempts: Tries for an item, the first one counted.
+        backoff_s: Longest wait before the second try; each further try waits ``backoff_factor`` times as long, up to ``backoff_cap_s``.
+        retry_on: Names of exception classes of which alone another try is made; empty: of all.
+        give_up_on: Names of exception classes of which no other try is made.
+        retry_exit: Exit codes of a command of which alone another try is made; empty: of all.
+        max_deaths: Deaths of a worker after which an item that runs alone is quarantined.
+        timeout: Longest time of an attempt, ``30s`` or ``200%`` of the median; None for none.
+        item_deadline_s: Longest time from the first start of an item to its last end.
+        deadline_s: Longest time of one session of the run.
+        memory_limit_bytes: Resident memory of a worker and its children above which it is killed.
+        cpu_limit_s: Processor seconds of an attempt.
+        max_items_per_worker: Items after which a worker is replaced by a fresh one.
+        halt: ``now,fail=N|N%`` or ``soon,fail=N|N%``.
+        tolerate: Failures, ``N`` or ``N%`` of all, with which the exit code is still 0.
+        canary: Items that are run first, and must all succeed.
+        budget: Unit to amount that the run may spend.
+        breaker: ``N%``, ``same=N``, ``wait=T``.
+        rate: ``50/1m``.
+        memory_threshold: Share of the machine's memory in use above which fewer workers get items.
+        min_free_disk_bytes: Free bytes at the ledger below which one worker alone gets items.
+        max_load: Load per core above which fewer workers get items; None for no such gate.
+        priority: Field of the item that holds its priority, a whole number, higher first.
+        order: ``input``, ``smallest``, ``largest``, ``newest``, ``oldest`` or ``kind``.
+        keep_order: Batches leave, and ``map`` yields, in input order.
+        preflight: Reference of a check that all items pass before the first is run; None for none.
         params: Keyword-only parameters of the handler, secrets as references.
         output: Directory for batch files and summary.json, absolute; None for none.
         max_item_bytes: Bytes of one item's payload.
@@ -33,9 +60,38 @@ class RunSettings:
     """
 
     workers: int = 1
+    concurrency: int | None = None
     batch_size: int = 100
+    batch_strategy: str = "fixed"
+    batch_seconds: float = 10.0
     pipeline_depth: int = 2
     max_attempts: int = 1
+    backoff_s: float = 1.0
+    backoff_factor: float = 2.0
+    backoff_cap_s: float = 300.0
+    retry_on: tuple[str, ...] = ()
+    give_up_on: tuple[str, ...] = ()
+    retry_exit: tuple[int, ...] = ()
+    max_deaths: int = 3
+    timeout: str | None = None
+    item_deadline_s: float | None = None
+    deadline_s: float | None = None
+    memory_limit_bytes: int | None = None
+    cpu_limit_s: float | None = None
+    max_items_per_worker: int | None = None
+    halt: str | None = None
+    tolerate: str | None = None
+    canary: int = 0
+    budget: dict[str, float] = field(default_factory=dict)
+    breaker: str | None = None
+    rate: str | None = None
+    memory_threshold: float = 0.8
+    min_free_disk_bytes: int = 200 << 20
+    max_load: float | None = None
+    priority: str | None = None
+    order: str = "input"
+    keep_order: bool = False
+    preflight: dict[str, Any] | None = None
     params: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
     max_item_bytes: int = 16 << 20
@@ -51,7 +107,8 @@ class RunSettings:
     def from_json(cls, stored: dict[str, Any]) -> RunSettings:
         """Return the settings of a stored run; names that this version does not know are left out."""
         known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in stored.items() if name in known})
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 @dataclass(frozen=True, slots=True)
