@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from durabatch.errors import ItemFailedError
 
-__all__ = ["AttemptView", "Counts", "ErrorGroup", "Finding", "Progress", "Result", "RunSettings", "RunStatus", "Summary"]
+__all__ = ["AttemptView", "Counts", "ErrorGroup", "Finding", "Progress", "Result", "RunSettings", "RunStatus", "SkippedGroup", "Summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,15 @@ class RunStatus:
     """
     Where a run stands, as of one moment.
 
-    ``items_per_s`` is the rate of late while the run works and the mean once it has stopped; ``eta_s`` is None when unknown or over.
+    Attributes:
+        items_per_s: Of late while the run works, the mean once it has stopped.
+        eta_s: None when unknown or over.
+        binding_limit: What holds the run back now: ``memory``, ``disk``, ``load`` ...; None when nothing does.
+        spent: What its attempts have spent, by unit.
+        forecast: What they will have spent at its end, going by that; empty while the number of items is not known.
+        next_due_at: When the first of the items that wait for a retry is due.
+        last_order: What was last asked of the run from another terminal (``verb``, ``argument``, ``asked_by``, ``asked_at``,
+            ``applied_at``, ``outcome``, which is None until it was carried out or refused); None when nothing was.
     """
 
     run_id: int
@@ -161,6 +169,10 @@ class RunStatus:
     elapsed_s: float
     binding_limit: str | None
     exit_code: int | None
+    spent: dict[str, float] = field(default_factory=dict)
+    forecast: dict[str, float] = field(default_factory=dict)
+    next_due_at: str | None = None
+    last_order: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the status with the keys of `status --json`."""
@@ -175,7 +187,7 @@ class Result:
     Attributes:
         key: The item's key.
         state: Its state; ``ok`` is True for ``succeeded``.
-        error: "Type: message" of the last attempt, None when the item succeeded or has not ended.
+        error: "Type: message" of the last attempt, the reason of an item that was skipped; None when there is nothing to say.
         attempts: Charged attempts.
         value_json: The value as JSON text, None when there is none.
     """
@@ -206,18 +218,45 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ErrorGroup:
-    """Failed items with the same error."""
+    """
+    Failed items whose errors are the same but for numbers, names and paths.
+
+    Attributes:
+        message: That of the first item.
+        group: What they have in common: what ``retry --group`` takes.
+    """
 
     error_type: str
     message: str
     item_count: int
     first_key: str
     last_key: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedGroup:
+    """Items that were left out for the same reason, with what can be done about it."""
+
+    reason: str
+    remedy: str | None
+    item_count: int
+    first_key: str
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """One try at an item, for people."""
+    """
+    One try at an item, for people.
+
+    Attributes:
+        error: ``Type: message``; the reason alone where the item was skipped or asked to be called later.
+        group: What the error has in common with others.
+        exit_code: Of a command, or of the worker that died.
+        signal: Number of the signal that ended it.
+        peak_rss_bytes: Most memory that its process ever held, up to its end.
+        spent: Amounts by unit.
+    """
 
     number: int
     outcome: str
@@ -226,6 +265,14 @@ class AttemptView:
     duration_s: float
     error: str | None
     traceback: str | None
+    group: str | None = None
+    remedy: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    stdout_tail: str | None = None
+    stderr_tail: str | None = None
+    peak_rss_bytes: int | None = None
+    spent: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +309,7 @@ class Summary:
         startup_s: Seconds from the call to the first dispatch.
         first_result_s: Seconds from the call to the first recorded result, None when there was none.
         work_s: Seconds from the first dispatch to the last recorded result.
+        skipped: Items that were left out, by reason, the biggest groups first.
     """
 
     status: RunStatus
@@ -274,6 +322,7 @@ class Summary:
     startup_s: float
     first_result_s: float | None
     work_s: float
+    skipped: tuple[SkippedGroup, ...] = ()
 
     @property
     def counts(self) -> Counts:

@@ -4,7 +4,9 @@
 -- intake is a span, so that the item ids of a span are consecutive and all of one run. A claim hands items to a worker: fresh items in
 -- input order by a range of ids from the run's watermark on, the others (released, waiting for a retry, prioritised) through a small
 -- index of exceptions. At its first claim an item joins a batch, and stays in it. What a worker sends back becomes one attempt row per
--- try and one result row per item that succeeded; big values lie together in compressed segments of their batch.
+-- try and one result row per item that succeeded; big values lie together in compressed segments of their batch. Items that a worker died
+-- of are suspects, and run apart from the others in ever smaller groups until the guilty one stands alone. Who steers a run from another
+-- terminal leaves an order for its coordinator in control.
 -- All that happens between two waits of the coordinator is one transaction; counters on the run change in the same transaction as the
 -- rows they count. So a checkpoint is a commit, resume is a query for unfinished items, and status reads one row.
 --
@@ -52,6 +54,9 @@ CREATE TABLE run (
     created_at_us       INTEGER NOT NULL,
     started_at_us       INTEGER,                            -- first dispatch
     finished_at_us      INTEGER,
+    spent               TEXT    NOT NULL DEFAULT '{}',      -- JSON: what its attempts have spent, amounts by unit
+    binding_limit       TEXT,                               -- what holds it back now: memory, disk, load ...; NULL when nothing does
+    flow                TEXT    NOT NULL DEFAULT '{}',      -- JSON: what its limits must remember over a resume
     CONSTRAINT state_known CHECK (state IN ('running', 'paused', 'halted', 'cancelled', 'finished', 'rolled_back')),
     CONSTRAINT finished_iff_over CHECK ((finished_at_us IS NOT NULL) = (state IN ('cancelled', 'finished', 'rolled_back'))),
     CONSTRAINT counts_add_up CHECK (
@@ -113,6 +118,7 @@ CREATE TABLE item (
     attempt_count       INTEGER NOT NULL DEFAULT 0,         -- attempt rows
     uncharged_count     INTEGER NOT NULL DEFAULT 0,         -- those of them that do not count against the limit
     due_at_us           INTEGER,
+    earlier_count       INTEGER NOT NULL DEFAULT 0,         -- attempt rows from before somebody asked to run it again: no limit counts them
     CONSTRAINT each_state_has_its_facts CHECK (
         CASE state
             WHEN 'pending'     THEN dispatch_id IS NULL
@@ -131,6 +137,7 @@ CREATE TABLE item (
 
 CREATE INDEX item_due ON item (run_id, priority DESC, due_at_us, item_id) WHERE due_at_us IS NOT NULL;
 CREATE INDEX item_failed ON item (run_id, item_id) WHERE state IN ('failed', 'quarantined');
+CREATE INDEX item_waiting ON item (run_id, due_at_us) WHERE due_at_us IS NOT NULL;
 
 -- Which item has this key? One row an item. Not an index of the item table, so that a page of input goes into it in the order of the
 -- hashes: random keys then touch each of its pages once a page of input instead of once an item.
@@ -155,6 +162,11 @@ CREATE TABLE attempt (
     exit_code           INTEGER,                            -- of a command; negative: the signal that ended it
     stdout_tail         TEXT,
     stderr_tail         TEXT,
+    error_group         TEXT,                               -- type and message without numbers, names and paths: what many attempts have in common
+    remedy              TEXT,                               -- what to do about it, in words
+    peak_rss_bytes      INTEGER,                            -- most memory that its process ever held, up to its end
+    spent               TEXT,                               -- JSON: amounts by unit; NULL when it spent nothing
+    signal              INTEGER,                            -- that ended its process
     PRIMARY KEY (item_id, number),
     CONSTRAINT an_error_iff_it_failed CHECK (
         CASE outcome
@@ -169,6 +181,20 @@ CREATE TABLE attempt (
             ELSE 0
         END)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX attempt_explained ON attempt (outcome, item_id, number) WHERE error_message IS NOT NULL;
+
+-- An item that ran when its worker died, or several times when its coordinator did. While it is in a group it runs with that group alone.
+CREATE TABLE suspect (
+    item_id             INTEGER PRIMARY KEY REFERENCES item (item_id),
+    run_id              INTEGER NOT NULL REFERENCES run (run_id),
+    group_number        INTEGER,                            -- NULL: not set apart now
+    death_count         INTEGER NOT NULL DEFAULT 0,         -- workers that died while it ran
+    interruption_count  INTEGER NOT NULL DEFAULT 0,         -- coordinators that died while it ran
+    CONSTRAINT counted_from_zero CHECK (min(death_count, interruption_count, coalesce(group_number, 0)) >= 0)
+) STRICT;
+
+CREATE INDEX suspect_group ON suspect (run_id, group_number, item_id) WHERE group_number IS NOT NULL;
 
 -- Encoded results of one batch, back to back in one zstd frame.
 CREATE TABLE segment (
@@ -190,6 +216,22 @@ CREATE TABLE result (
         CASE WHEN segment_id IS NULL THEN value IS NOT NULL AND segment_offset IS NULL AND raw_bytes IS NULL
              ELSE value IS NULL AND segment_offset IS NOT NULL AND raw_bytes IS NOT NULL END)
 ) STRICT;
+
+-- Orders to the coordinator of a run from other terminals, and what became of them: who asked, and when.
+CREATE TABLE control (
+    control_id          INTEGER PRIMARY KEY,
+    run_id              INTEGER NOT NULL REFERENCES run (run_id),
+    verb                TEXT    NOT NULL,
+    argument            TEXT    NOT NULL DEFAULT '{}',      -- JSON
+    asked_by            TEXT    NOT NULL,                   -- JSON
+    asked_at_us         INTEGER NOT NULL,
+    applied_at_us       INTEGER,
+    outcome             TEXT,                               -- in words, once it was carried out or refused
+    CONSTRAINT verb_known CHECK (verb IN ('pause', 'unpause', 'scale', 'set', 'drain', 'cancel')),
+    CONSTRAINT outcome_iff_applied CHECK ((applied_at_us IS NULL) = (outcome IS NULL))
+) STRICT;
+
+CREATE INDEX control_open ON control (run_id, control_id) WHERE applied_at_us IS NULL;
 
 -- What happened to the ledger and its runs, in order. An 'opened' row is the first thing a coordinator commits: nothing is read for
 -- acting on before it, and a coordinator that sees a later one has been replaced and stops.

@@ -8,6 +8,7 @@ SELECT run_id, name, series, state, reason, exit_code,
        succeeded_count AS succeeded, failed_count AS failed, skipped_count AS skipped, cancelled_count AS cancelled,
        quarantined_count AS quarantined, undone_count AS undone, batch_count, attempt_count, intake_complete,
        round(items_per_s, 1) AS items_per_s, round(elapsed_us / 1e6, 3) AS elapsed_s, handler, source, settings,
+       binding_limit, spent,
        strftime('%Y-%m-%dT%H:%M:%fZ', created_at_us / 1e6, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', started_at_us / 1e6, 'unixepoch') AS started_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', finished_at_us / 1e6, 'unixepoch') AS finished_at
@@ -18,7 +19,8 @@ CREATE VIEW v_item AS
 SELECT item.item_id, item.run_id, run.name AS run, item.key, item.state, batch.number AS batch,
        item.attempt_count - item.uncharged_count AS attempts, item.priority, item.source_position, item.payload,
        result.value, result.segment_id IS NOT NULL AS is_packed,
-       attempt.outcome AS last_outcome, attempt.error_type, attempt.error_message,
+       attempt.outcome AS last_outcome, attempt.error_type, attempt.error_message, attempt.error_group, attempt.remedy,
+       strftime('%Y-%m-%dT%H:%M:%fZ', CASE item.state WHEN 'scheduled' THEN item.due_at_us / 1e6 END, 'unixepoch') AS due_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', (attempt.started_at_us + attempt.duration_us) / 1e6, 'unixepoch') AS last_ended_at,
        attempt.duration_us / 1e3 AS last_duration_ms
 FROM item
@@ -30,7 +32,8 @@ LEFT JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.at
 -- One row a try.
 CREATE VIEW v_attempt AS
 SELECT item.run_id, run.name AS run, item.key, attempt.number, attempt.worker, attempt.outcome, attempt.error_type, attempt.error_message,
-       attempt.traceback, attempt.exit_code, attempt.stdout_tail, attempt.stderr_tail,
+       attempt.error_group, attempt.remedy, attempt.traceback, attempt.exit_code, attempt.signal, attempt.stdout_tail, attempt.stderr_tail,
+       attempt.peak_rss_bytes, attempt.spent,
        strftime('%Y-%m-%dT%H:%M:%fZ', attempt.started_at_us / 1e6, 'unixepoch') AS started_at,
        attempt.duration_us / 1e3 AS duration_ms
 FROM attempt
@@ -47,11 +50,20 @@ SELECT run.name AS run, batch.run_id, batch.number AS batch, batch.item_count AS
 FROM batch
 JOIN run USING (run_id);
 
--- What went wrong, one row for each kind of error of a run.
+-- What went wrong, one row for each kind of error of a run, with one of its messages.
 CREATE VIEW v_error AS
-SELECT run.name AS run, item.run_id, attempt.error_type, attempt.error_message, count(*) AS items, min(item.key) AS example_key
+SELECT run.name AS run, item.run_id, attempt.error_type, attempt.error_message, count(*) AS items, min(item.key) AS example_key,
+       attempt.error_group
 FROM item
 JOIN run USING (run_id)
 JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
 WHERE item.state IN ('failed', 'quarantined')
-GROUP BY item.run_id, attempt.error_type, attempt.error_message;
+GROUP BY item.run_id, attempt.error_type, coalesce(attempt.error_group, attempt.error_message);
+
+-- What people asked of running coordinators, one row an order.
+CREATE VIEW v_control AS
+SELECT control.control_id, run.name AS run, control.run_id, control.verb, control.argument, control.asked_by,
+       strftime('%Y-%m-%dT%H:%M:%fZ', control.asked_at_us / 1e6, 'unixepoch') AS asked_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', control.applied_at_us / 1e6, 'unixepoch') AS applied_at, control.outcome
+FROM control
+JOIN run USING (run_id);

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from durabatch.codec import frame_digest, pack_frame
 from durabatch.engine import active as actives
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.claim import Claim, claim, seal_when_exhausted
-from durabatch.engine.finish import FailedAttempt, Returned, finish
+from durabatch.engine.finish import FailedAttempt, Finished, Returned, finish
 from durabatch.engine.start import create_run
+from durabatch.engine.steer import order
 from durabatch.engine.submit import submit
 from durabatch.flow.batching import FixedBatches
+from durabatch.flow.retrying import RetryPolicy
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.opening import open_ledger
 from durabatch.states import AttemptOutcome
@@ -63,11 +66,13 @@ def new_run(ledger: Connection, series: str = "jobs", **columns: Any) -> ActiveR
     return actives.load(ledger, create_run(ledger, series=series, now_us=NOW, **given))
 
 
-def add(ledger: Connection, run: ActiveRun, keys: Iterable[str | None], *, complete: bool = False, payload: Callable[[str], str] = "{!r}".format) -> None:
+def add(
+    ledger: Connection, run: ActiveRun, keys: Iterable[str | None], *, complete: bool = False, payload: Callable[[str], str] = "{!r}".format, place: Any = None
+) -> None:
     """Take one page of items in; the payload is the key as JSON text unless *payload* makes it."""
     page = [(key, payload(str(key)).replace("'", '"'), position) for position, key in enumerate(keys, run.total_count + 1)]
     with tick(ledger, run):
-        submit(ledger, run, page, position=str(run.total_count + len(page)), complete=complete)
+        submit(ledger, run, page, position=str(run.total_count + len(page)), complete=complete, place=place)
 
 
 def run_of(ledger: Connection, count: int, *, series: str = "jobs", complete: bool = True) -> ActiveRun:
@@ -134,10 +139,26 @@ def failure(item_id: int, number: int, outcome: str = "failed", *, retryable: bo
     return FailedAttempt(AttemptOutcome(outcome), retryable, row)
 
 
-def give_back(ledger: Connection, run: ActiveRun, back: Returned, *, max_attempts: int = 1, now_us: int = NOW + 1000) -> int:
-    """Record what a worker sent."""
+def failures(made: Claim, *outcomes: str, after_s: float | None = None, only: Iterable[str] | None = None, **columns: Any) -> Returned:
+    """Return what comes back of a dispatch whose items do not succeed; the last of *outcomes* stands for all further items."""
+    back = answer(made, only=())
+    works = [(batch_id, work) for batch_id, works in made.groups for work in works if only is None or work[2] in only]
+    for index, (batch_id, (item_id, number, _, _)) in enumerate(works):
+        one = failure(item_id, number, outcomes[min(index, len(outcomes) - 1)], **columns)
+        back.failed.append(replace(one, after_s=after_s))
+        back.batch_of[item_id] = batch_id
+    return back
+
+
+def finished(ledger: Connection, run: ActiveRun, back: Returned, *, policy: RetryPolicy | None = None, now_us: int = NOW + 1000, luck: float = 1.0) -> Finished:
+    """Record what a worker sent, by *policy* (one try)."""
     with tick(ledger, run):
-        return finish(ledger, run, back, max_attempts=max_attempts, now_us=now_us)
+        return finish(ledger, run, back, policy=policy or RetryPolicy(), now_us=now_us, luck=lambda: luck)
+
+
+def give_back(ledger: Connection, run: ActiveRun, back: Returned, *, max_attempts: int = 1, now_us: int = NOW + 1000) -> int:
+    """Record what a worker sent; further tries need not wait. Return how many attempts were new."""
+    return finished(ledger, run, back, policy=RetryPolicy(max_attempts, backoff_s=0), now_us=now_us).recorded
 
 
 def work_off(ledger: Connection, run: ActiveRun, *, limit: int = 7, size: int = 10, max_attempts: int = 1, **answered: Any) -> None:
@@ -154,3 +175,4 @@ def worked_ledger(path: Path) -> None:
         second = run_of(ledger, 12, series="other")
         give_back(ledger, second, answer(take(ledger, second, 4, size=5)))
         take(ledger, second, 3, size=5)
+        order(ledger, second.run_id, "pause", {}, by={"pid": 1}, now_us=NOW)

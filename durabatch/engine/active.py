@@ -6,24 +6,25 @@ Verbs change it together with the rows, inside one transaction. When a transacti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from durabatch.ledger import batch, item, run
+from durabatch.ledger import batch, item, run, suspect
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.run import RunRow, Tally
 from durabatch.models import Counts
 from durabatch.states import ItemState
 
-__all__ = ["ActiveRun", "OpenBatch", "counts_of", "load"]
+__all__ = ["ActiveRun", "OpenBatch", "counts_of", "load", "reload"]
 
 
 @dataclass(slots=True)
 class OpenBatch:
-    """The batch that still takes items."""
+    """The batch that still takes items; ``payload_bytes`` counts the characters of their payloads."""
 
     batch_id: int
     number: int
     item_count: int
+    payload_bytes: int
 
 
 @dataclass(slots=True)
@@ -34,7 +35,10 @@ class ActiveRun:
     Attributes:
         next_item_id: The watermark; no fresh item stands before it.
         span_last: Last id of the span in which the watermark lies, -1 when that must be looked up.
-        may_have_due: False when no item stands outside the input order.
+        next_due_at_us: When the next item outside the input order is due; a time that has passed: one is ready; None: there is none.
+        spent: What the attempts of the run have spent, by unit.
+        grouped_count: Suspects that are set apart.
+        suspect_count: Those of them that wait: what ``claim_suspects`` finds.
         tally: Differences to the counters that this tick has not written yet.
     """
 
@@ -48,7 +52,10 @@ class ActiveRun:
     intake_complete: bool
     open_batch: OpenBatch | None
     span_last: int = -1
-    may_have_due: bool = True
+    next_due_at_us: int | None = 0
+    spent: dict[str, float] = field(default_factory=dict)
+    grouped_count: int = 0
+    suspect_count: int = 0
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -62,6 +69,11 @@ class ActiveRun:
         return self.counts["pending"] + self.tally.pending
 
     @property
+    def running_count(self) -> int:
+        """Items that are with a worker, this tick's changes included."""
+        return self.counts["running"] + self.tally.running
+
+    @property
     def total_count(self) -> int:
         """Items of the run, this tick's changes included."""
         return self.counts["total"] + self.tally.total
@@ -69,6 +81,14 @@ class ActiveRun:
     def move(self, count: int, source: ItemState, target: ItemState) -> None:
         """Count *count* items out of one state and into another."""
         self.tally.move(count, source, target)
+
+    def expect_due(self, due_at_us: int) -> None:
+        """Note that an item outside the input order is due then."""
+        self.next_due_at_us = due_at_us if self.next_due_at_us is None else min(due_at_us, self.next_due_at_us)
+
+    def count_suspects(self, ledger: Connection) -> None:
+        """Count the suspects anew, after items moved into groups, out of them, or to and from workers."""
+        self.grouped_count, self.suspect_count = suspect.count(ledger, self.run_id)
 
     def write_tally(self, ledger: Connection) -> None:
         """Write the differences to the run row, inside the open transaction, and start anew."""
@@ -96,7 +116,7 @@ def load(ledger: Connection, run_id: int) -> ActiveRun:
     row = run.get(ledger, run_id)
     unsealed = batch.unsealed(ledger, run_id)
     counts = counts_of(row)
-    return ActiveRun(
+    active = ActiveRun(
         run_id=run_id,
         name=row.name,
         counts={name: getattr(counts, name) for name in ("total", *ItemState)},
@@ -106,5 +126,15 @@ def load(ledger: Connection, run_id: int) -> ActiveRun:
         attempt_count=row.attempt_count,
         intake_complete=bool(row.intake_complete),
         open_batch=OpenBatch(*unsealed) if unsealed else None,
-        may_have_due=item.next_due(ledger, run_id) is not None,
+        next_due_at_us=item.next_due(ledger, run_id),
+        spent=dict(row.spent),
     )
+    active.count_suspects(ledger)
+    return active
+
+
+def reload(ledger: Connection, active: ActiveRun) -> None:
+    """Have *active* say what the rows say: a transaction that had changed both was not made."""
+    fresh = load(ledger, active.run_id)
+    for one in fields(ActiveRun):
+        setattr(active, one.name, getattr(fresh, one.name))

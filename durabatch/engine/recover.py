@@ -4,14 +4,16 @@ After a coordinator died: everything it had handed out is claimable again. This 
     running, shown in a cell as started  ──▶  an `interrupted` attempt (uncharged), pending
     running, not in a cell               ──▶  pending, without a trace
 
-One statement per table, whatever the number of items: only the items of unfinished batches are looked at.
+Items that were running when several coordinators died are suspects from then on, since it may have been they who ended them. Statements are
+set-based, whatever the number of items: only the items of unfinished batches are looked at, and what the cells show is counted one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from durabatch.ledger import attempt, event, item, run
+from durabatch.flow.suspecting import MAX_INTERRUPTIONS
+from durabatch.ledger import attempt, event, item, run, suspect
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.run import Tally
 from durabatch.states import ItemState
@@ -37,4 +39,12 @@ def recover(ledger: Connection, run_id: int, started: Sequence[Started], *, now_
             tally.move(returned, ItemState.RUNNING, ItemState.PENDING)
             run.add(ledger, run_id, tally)
             event.record(ledger, "recovered", run_id=run_id, now_us=now_us, returned=returned, interrupted=len(interrupted))
+        suspect_repeated(ledger, run_id, interrupted)
     return returned, len(interrupted)
+
+
+def suspect_repeated(ledger: Connection, run_id: int, interrupted: Sequence[int]) -> None:
+    """Set apart, as one group, the items that were running at the end of too many coordinators."""
+    counts = {item_id: suspect.add_interruption(ledger, run_id, item_id) for item_id in interrupted}
+    grouped = suspect.grouped(ledger, list(counts))
+    suspect.group(ledger, run_id, [item_id for item_id, count in counts.items() if count >= MAX_INTERRUPTIONS and item_id not in grouped])

@@ -1,5 +1,5 @@
 """
-Items that were handed out but not started come back: pending again, in their batch, uncharged, ahead of fresh ones.
+Items that were handed out but not started come back: pending again, in their batch, uncharged, ahead of fresh ones. Suspects stay in their group.
 """
 
 from __future__ import annotations
@@ -25,5 +25,7 @@ def release(ledger: Connection, active: ActiveRun, dispatch_id: int, item_ids: S
     with ledger.transaction():
         count = item.release(ledger, item_ids, dispatch_id)
         active.move(count, ItemState.RUNNING, ItemState.PENDING)
-        active.may_have_due = True
+        active.expect_due(0)
+        if active.grouped_count:
+            active.count_suspects(ledger)
     return count

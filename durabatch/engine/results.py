@@ -13,6 +13,7 @@ from durabatch.ledger.executor import Executor
 from durabatch.ledger.item import ItemRow
 from durabatch.ledger.paths import shown
 from durabatch.models import Result
+from durabatch.states import ItemState
 
 __all__ = ["MAX_SEGMENT_BYTES", "OnDamage", "ValueReader", "chosen", "results", "results_of_batch", "rows_of_run"]
 
@@ -67,7 +68,7 @@ class ValueReader:
         Args:
             on_damage: Called when the stored value is damaged; the item is then returned without a value. None raises instead.
         """
-        error = None if row.error_type is None else f"{row.error_type}: {row.error_message}"
+        error = error_of(row)
         try:
             value = self.text(row)
         except LedgerDamagedError as damage:
@@ -76,6 +77,13 @@ class ValueReader:
             on_damage(damage)
             value, error = None, damage.what
         return Result(row.key, row.state, error, row.charged_count, value)
+
+
+def error_of(row: ItemRow) -> str | None:
+    """Return what was wrong with the last attempt, the reason alone of an item that was left out; None when there is nothing to say."""
+    if row.error_type is None:
+        return row.error_message if row.state == ItemState.SKIPPED else None
+    return f"{row.error_type}: {row.error_message}"
 
 
 def slice_of(raw: bytes, start: int, size: int) -> bytes:

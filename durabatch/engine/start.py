@@ -4,6 +4,7 @@ A coordinator takes the ledger, and a run begins or goes on.
 
 from __future__ import annotations
 
+from durabatch.engine.steer import expire
 from durabatch.ledger import event, run
 from durabatch.ledger.connection import Connection
 
@@ -36,7 +37,12 @@ def create_run(
 
 
 def resume_run(ledger: Connection, run_id: int, *, handler: object, settings: object, fingerprint: object, now_us: int) -> None:
-    """Take a stopped, crashed or finished run up again with the settings of this call, and the input as it was found to be."""
+    """
+    Take a stopped, crashed or finished run up again with the settings of this call, and the input as it was found to be.
+
+    Orders that its earlier coordinator has left open are settled as not carried out.
+    """
     with ledger.transaction():
+        expire(ledger, run_id, now_us)
         run.reopen(ledger, run_id, handler=handler, settings=settings, fingerprint=fingerprint)
         event.record(ledger, "resumed", run_id=run_id, now_us=now_us)

@@ -8,7 +8,7 @@ crash in the middle of intake goes on exactly behind the last page.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from durabatch.codec import key_hash, key_hashes, payload_digests
 from durabatch.engine.active import ActiveRun
@@ -17,10 +17,12 @@ from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.item import KeyTakenError, NewItem
 
-__all__ = ["DuplicateKeyError", "InputRow", "locate", "submit"]
+__all__ = ["DuplicateKeyError", "InputRow", "Place", "locate", "submit"]
 
 #: (key or None when known by content, payload as JSON text, position in the source)
 InputRow = tuple[str | None, str, int]
+#: From the payload of an item to its priority and the due time that puts it outside the input order; None leaves it there.
+Place = Callable[[str], tuple[int, int | None]]
 
 
 class DuplicateKeyError(Exception):
@@ -40,13 +42,16 @@ class DuplicateKeyError(Exception):
         super().__init__(f"key {key!r} was already at position {first_position}")
 
 
-def submit(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow], *, position: str | None, complete: bool) -> None:
+def submit(
+    ledger: Connection, active: ActiveRun, rows: Sequence[InputRow], *, position: str | None, complete: bool, place: Place | None = None
+) -> None:
     """
     Add the items in *rows*, all or none, and note that the source goes on at *position*.
 
     Args:
         rows: In input order; a key of None becomes the item's ordinal in the run.
         complete: The input ends here.
+        place: Gives items a place of their own; None has all of them run in input order. What it raises comes out, and nothing was written.
 
     Raises:
         DuplicateKeyError: A key is in the run, or twice in the page. Nothing was written.
@@ -54,10 +59,14 @@ def submit(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow], *, p
     with ledger.transaction():
         if rows:
             items = new_items(ledger, active, rows)
+            if place is not None:
+                items = placed(active, items, place)
             try:
                 item.insert(ledger, items)
             except KeyTakenError:
                 insert_one_by_one(ledger, items)
+            if place is not None:
+                pass_by(ledger, active, items)
             span.cover(ledger, active.run_id, items[0][0], items[-1][0])
             active.tally.total += len(items)
             active.tally.pending += len(items)
@@ -74,6 +83,24 @@ def new_items(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow]) -
     ids = itertools.count(item.last_id(ledger) + 1)
     run_ids = itertools.repeat(active.run_id)
     return list(zip(ids, run_ids, keys, key_hashes(keys), payloads, payload_digests(payloads), positions, strict=False))
+
+
+def placed(active: ActiveRun, items: Sequence[NewItem], place: Place) -> list[NewItem]:
+    """Return *items* with their places."""
+    made: list[NewItem] = []
+    for new in items:
+        priority, due_at_us = place(new[4])
+        made.append((*new[:7], priority, due_at_us))
+        if due_at_us is not None:
+            active.expect_due(due_at_us)
+    return made
+
+
+def pass_by(ledger: Connection, active: ActiveRun, items: Sequence[NewItem]) -> None:
+    """Move the watermark behind a page without a fresh item, if no fresh item stands before it: a claim need not look through it."""
+    if all(new[-1] is not None for new in items) and span.at(ledger, active.run_id, active.next_item_id) is None:
+        active.next_item_id = items[-1][0] + 1
+        run.set_watermark(ledger, active.run_id, active.next_item_id)
 
 
 def insert_one_by_one(ledger: Connection, items: Sequence[NewItem]) -> None:

@@ -8,6 +8,7 @@ most :data:`durabatch.ledger.inspection.LIMIT` of what breaks it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from durabatch.codec import payload_digest, unpack_frame
 from durabatch.engine.results import MAX_SEGMENT_BYTES
 from durabatch.engine.submit import locate
 from durabatch.errors import LedgerDamagedError, ResultError
-from durabatch.ledger import inspection, result
+from durabatch.ledger import inspection, result, run
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.paths import shown
 from durabatch.models import Finding
@@ -218,9 +219,26 @@ def json_values(ledger: Executor) -> Generator[Broken]:
 
 
 def json_columns(ledger: Executor) -> Generator[Broken]:
-    """Parse what runs and events say of themselves."""
-    yield from ((f"run {run_id}", "handler, source, settings or fingerprint is not JSON") for run_id in inspection.columns_not_json(ledger))
-    yield from ((f"event {event_id}", "its detail is not JSON") for event_id in inspection.events_not_json(ledger))
+    """Parse what runs, events and orders say of themselves."""
+    yield from ((f"{table} {row_id}", "a column of it that holds JSON does not") for table, row_id in inspection.not_json(ledger))
+
+
+def true_spending(ledger: Executor) -> Generator[Broken]:
+    """Add up what attempts have spent."""
+    broken, sums = inspection.spending(ledger)
+    yield from ((f"item {item_id}", "what an attempt at it spent is not JSON") for item_id in broken)
+    for row in run.list_all(ledger):
+        found = sums.get(row.run_id, {})
+        for unit in sorted({*row.spent, *found}):
+            said, counted = row.spent.get(unit, 0.0), found.get(unit, 0.0)
+            if not math.isclose(said, counted, rel_tol=1e-6, abs_tol=1e-6):
+                yield f"run {row.run_id}", f"says that it spent {said:g} {unit}, its attempts {counted:g}"
+
+
+def open_suspects(ledger: Executor) -> Generator[Broken]:
+    """Look for suspects that are set apart for nothing."""
+    for item_id, state in inspection.suspects_misplaced(ledger):
+        yield f"suspect {item_id}", f"is set apart, its item is {state} or of another run"
 
 
 def true_digests(ledger: Executor) -> Generator[Broken]:
@@ -263,11 +281,13 @@ RULES = (
     Rule("nothing_passed_by", "no fresh item stands before the watermark of its run", nothing_passed_by),
     Rule("known_dispatches", "running items are with a dispatch that was made", known_dispatches),
     Rule("numbered_attempts", "the attempts of an item are numbered from 1 to its count", numbered_attempts),
-    Rule("states_as_attempted", "an item that succeeded or failed did so in its last attempt", states_as_attempted),
+    Rule("states_as_attempted", "an item that succeeded, failed or was skipped did so in its last attempt", states_as_attempted),
     Rule("results_of_successes", "an item has a result exactly when it succeeded", results_of_successes),
     Rule("slices_in_segments", "a packed result lies inside a segment of its item's batch", slices_in_segments),
     Rule("sound_segments", "every segment unpacks to the size and SHA-256 that were recorded", sound_segments),
     Rule("json_values", "every inline result is JSON", json_values),
-    Rule("json_columns", "handlers, sources, settings and events are JSON", json_columns, at_start=True),
+    Rule("json_columns", "handlers, sources, settings, events and orders are JSON", json_columns, at_start=True),
+    Rule("true_spending", "a run has spent what its attempts have spent together", true_spending),
+    Rule("open_suspects", "an item that is set apart as a suspect has not ended, and is of the run that suspects it", open_suspects),
     Rule("true_digests", "digests and key hashes are those of the payloads and keys", true_digests),
 )

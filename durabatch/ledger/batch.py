@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 
-__all__ = ["BatchRow", "add_ended", "add_items", "insert", "list_finished", "list_of_run", "list_unpublished", "mark_all_unpublished", "mark_published", "seal_last", "unsealed"]
+__all__ = ["BatchRow", "add_ended", "add_items", "first_open", "insert", "list_finished", "list_of_run", "list_unpublished", "mark_all_unpublished", "mark_published", "seal_last", "unsealed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,21 @@ def add_ended(ledger: Connection, ended: Iterable[tuple[int, int, int]], now_us:
     ledger.executemany("batch_add_ended", rows)
 
 
-def unsealed(ledger: Executor, run_id: int) -> tuple[int, int, int] | None:
-    """Return (batch_id, number, item_count) of the batch that still takes items, or None."""
+def unsealed(ledger: Executor, run_id: int) -> tuple[int, int, int, int] | None:
+    """Return (batch_id, number, item_count, characters of payload) of the batch that still takes items, or None."""
     row = ledger.row("batch_unsealed", (run_id,))
-    return None if row is None else (row[0], row[1], row[2])
+    return None if row is None else (row[0], row[1], row[2], row[3])
 
 
 def seal_last(ledger: Connection, run_id: int, now_us: int) -> bool:
     """Close the batch that still takes items; tell whether there was one."""
     return bool(ledger.rows("batch_seal_last", {"run_id": run_id, "now_us": now_us}))
+
+
+def first_open(ledger: Executor, run_id: int) -> int | None:
+    """Return the number of the first batch that has not finished, or None when all have that there are so far."""
+    found = ledger.value("batch_first_open", (run_id,))
+    return None if found is None else int(found)
 
 
 def list_of_run(ledger: Executor, run_id: int) -> list[BatchRow]:

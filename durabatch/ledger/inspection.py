@@ -13,16 +13,21 @@ from typing import Any
 from durabatch.ledger.executor import Executor
 
 __all__ = [
-    "LIMIT", "attempt_mismatches", "batch_gaps", "batch_mismatches", "batches_left_open", "columns_not_json", "contents", "counters",
-    "damage", "events_not_json", "impossible", "inline_values", "orphans", "outcome_mismatches", "outside_batch", "outside_spans", "passed_by",
-    "result_mismatches", "segment_ids", "slices_out_of_bounds", "spans_broken", "sums_differing",
+    "LIMIT", "attempt_mismatches", "batch_gaps", "batch_mismatches", "batches_left_open", "contents", "counters",
+    "damage", "impossible", "inline_values", "not_json", "orphans", "outcome_mismatches", "outside_batch", "outside_spans", "passed_by",
+    "result_mismatches", "segment_ids", "slices_out_of_bounds", "spans_broken", "spending", "sums_differing", "suspects_misplaced",
     "unknown_dispatches",
 ]  # fmt: skip
 
 #: Rows of one kind that are listed; the statements say the same.
 LIMIT = 20
 #: What finds rows that the CHECKs forbid, a table each; spans have a rule of their own.
-FORBIDDEN = ("run_list_impossible", "batch_list_impossible", "item_list_impossible", "attempt_list_impossible", "result_list_impossible")
+FORBIDDEN = (
+    "run_list_impossible", "batch_list_impossible", "item_list_impossible", "attempt_list_impossible", "result_list_impossible",
+    "suspect_list_impossible", "control_list_impossible",
+)  # fmt: skip
+#: What finds columns that should hold JSON and do not, a table each; none of them looks at items or attempts.
+NOT_JSON = ("run_list_not_json", "event_list_not_json", "control_list_not_json")
 #: The counters of a run, in the order of the statements.
 COUNTERS = (
     "total", "pending", "scheduled", "running", "succeeded", "failed", "skipped", "cancelled", "quarantined", "undone", "attempt", "batch",
@@ -135,14 +140,24 @@ def inline_values(ledger: Executor) -> Iterator[tuple[int, bytes]]:
     return ((row[0], row[1]) for row in walk(ledger, "result_list_inline"))
 
 
-def columns_not_json(ledger: Executor) -> list[int]:
-    """Return the ids of runs with a column that should hold JSON and does not."""
-    return [row[0] for row in ledger.rows("run_list_not_json")]
+def not_json(ledger: Executor) -> Iterator[tuple[str, int]]:
+    """Yield (table, id) of runs, events and orders with a column that should hold JSON and does not."""
+    for statement in NOT_JSON:
+        for row in ledger.rows(statement):
+            yield statement.partition("_")[0], row[0]
 
 
-def events_not_json(ledger: Executor) -> list[int]:
-    """Return the ids of events whose detail is no JSON."""
-    return [row[0] for row in ledger.rows("event_list_not_json")]
+def spending(ledger: Executor) -> tuple[list[int], dict[int, dict[str, float]]]:
+    """Return the ids of items with an attempt whose spending is no JSON, and what the others add up to: run id to amounts by unit."""
+    sums: dict[int, dict[str, float]] = {}
+    for run_id, unit, amount in ledger.rows("attempt_sum_spent"):
+        sums.setdefault(run_id, {})[unit] = amount
+    return [row[0] for row in ledger.rows("attempt_list_not_json")], sums
+
+
+def suspects_misplaced(ledger: Executor) -> list[tuple[int, str]]:
+    """Return (item id, state) of suspects that are set apart and have ended, or that another run suspects."""
+    return [(row[0], row[1]) for row in ledger.rows("suspect_list_misplaced")]
 
 
 def walk(ledger: Executor, name: str) -> Iterator[tuple[Any, ...]]:

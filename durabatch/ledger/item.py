@@ -18,17 +18,24 @@ from durabatch.ledger.statements import named
 from durabatch.ledger.stretch import carray, is_stretch
 
 __all__ = [
-    "Claimable", "ItemRow", "KeyTakenError", "NewItem", "StoredItem", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash", "has_due_without_batch", "held", "insert", "last_id",
-    "list_chosen", "list_due", "list_error_groups", "list_failed", "list_fresh", "list_identity", "list_of_batch", "list_page", "next_due",
-    "recover", "release", "retry", "succeed", "where_query",
-]
+    "Claimable", "DueRow", "ItemRow", "KeyTakenError", "NewItem", "StoredItem", "cancel", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash",
+    "has_due_without_batch", "held", "insert", "last_id", "list_again", "list_chosen", "list_due", "list_due_to_cancel", "list_ended_ids", "list_error_groups",
+    "list_failed_ids", "list_fresh", "list_fresh_to_cancel", "list_identity", "list_of_batch", "list_page", "list_pending", "list_skipped_groups",
+    "list_suspects", "next_due", "next_waiting", "recover", "release", "retry", "skip", "succeed", "where_query",
+]  # fmt: skip
 
-#: (item_id, run_id, key, key_hash, payload, digest, source_position)
-NewItem = tuple[int, int, str, int, str, bytes, int]
+#: (item_id, run_id, key, key_hash, payload, digest, source_position), and for an item with a place of its own its priority and due time
+NewItem = tuple[int, int, str, int, str, bytes, int] | tuple[int, int, str, int, str, bytes, int, int, int | None]
 #: (item_id, number of its next attempt, key, payload)
 Claimable = tuple[int, int, str, str]
+#: A Claimable, its batch_id and its state
+DueRow = tuple[int, int, str, str, int | None, str]
+#: Fields of a NewItem that stands in input order.
+PLAIN_FIELDS = 7
 #: The priorities there are: whatever an INTEGER holds.
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+#: Priorities that are looked at one by one, before all lower ones are looked at together.
+PRIORITIES_ALONE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class StoredItem:
     uncharged_count: int
     source_position: int
     due_at_us: int | None
+    earlier_count: int
 
 
 class KeyTakenError(Exception):
@@ -86,7 +94,7 @@ def insert(ledger: Connection, rows: Sequence[NewItem]) -> None:
         raise KeyTakenError("a key hash of the page is taken") from error
     except BORDER_ERRORS as error:
         raise translate(error, ledger.files.ledger) from error
-    ledger.executemany("item_insert", rows)
+    ledger.executemany("item_insert" if len(rows[0]) == PLAIN_FIELDS else "item_insert_placed", rows)
 
 
 def last_id(ledger: Executor) -> int:
@@ -112,32 +120,62 @@ def list_fresh(ledger: Executor, first_item_id: int, last_item_id: int, *, limit
     return within_bytes(ledger, "item_list_fresh", bounds, max_bytes, any_first=any_first)
 
 
-def list_due(
-    ledger: Executor, run_id: int, *, now_us: int, limit: int, max_bytes: int, any_first: bool, raised: bool
-) -> list[tuple[int, int, str, str, int | None]]:
+def list_due(ledger: Executor, run_id: int, *, now_us: int, limit: int, max_bytes: int, any_first: bool, raised: bool) -> list[DueRow]:
     """
-    Return up to *limit* items outside the input order that are due, most urgent first: a Claimable and its batch_id.
+    Return up to *limit* items outside the input order that are due, most urgent first. Suspects that are set apart are not among them.
+
+    However many wait for a later time, those of the few highest priorities are not looked at.
 
     Args:
         max_bytes: Characters of payload that they may have together; the first item that does not fit ends the list.
         any_first: The first item may be larger than that.
         raised: True for those of priority 0 and more, which go before fresh items; False for those below 0, which go after.
     """
-    bounds = {"run_id": run_id, "now_us": now_us, "limit": limit, "lowest": 0 if raised else LOWEST, "highest": HIGHEST if raised else -1}
-    return within_bytes(ledger, "item_list_due", bounds, max_bytes, any_first=any_first)
+    lowest, highest = (0, HIGHEST) if raised else (LOWEST, -1)
+    kept: list[DueRow] = []
+    for _ in range(PRIORITIES_ALONE):
+        found = ledger.value("item_highest_priority", (run_id, highest))
+        if found is None or found < lowest or len(kept) >= limit:
+            return kept
+        bounds = {"run_id": run_id, "priority": found, "now_us": now_us, "limit": limit - len(kept)}
+        if not add_within_bytes(ledger, kept, "item_list_due_of_priority", bounds, max_bytes, any_first=any_first):
+            return kept
+        if found == lowest:
+            return kept
+        highest = found - 1
+    bounds = {"run_id": run_id, "now_us": now_us, "limit": limit - len(kept), "lowest": lowest, "highest": highest}
+    add_within_bytes(ledger, kept, "item_list_due", bounds, max_bytes, any_first=any_first)
+    return kept
+
+
+def list_suspects(ledger: Executor, run_id: int, group_number: int, *, max_bytes: int) -> list[DueRow]:
+    """Return the waiting items of a group of suspects, in input order; *max_bytes* as for :func:`list_due`, one item may exceed it alone."""
+    return within_bytes(ledger, "item_list_suspects", {"run_id": run_id, "group_number": group_number}, max_bytes, any_first=True)
+
+
+def list_pending(ledger: Executor, first_item_id: int, last_item_id: int, *, limit: int, max_bytes: int) -> list[Claimable]:
+    """Return up to *limit* pending items of a stretch of ids, whatever their place; *max_bytes* as for :func:`list_suspects`."""
+    bounds = {"first_item_id": first_item_id, "last_item_id": last_item_id, "limit": limit}
+    return within_bytes(ledger, "item_list_pending", bounds, max_bytes, any_first=True)
 
 
 def within_bytes(ledger: Executor, name: str, bounds: Bindings, max_bytes: int, *, any_first: bool) -> list[Any]:
     """Return the first rows of the statement *name* whose payloads (the fourth column) fit together; no row more is held in memory."""
     kept: list[Any] = []
-    room = max_bytes
+    add_within_bytes(ledger, kept, name, bounds, max_bytes, any_first=any_first)
+    return kept
+
+
+def add_within_bytes(ledger: Executor, kept: list[Any], name: str, bounds: Bindings, max_bytes: int, *, any_first: bool) -> bool:
+    """Add the first rows of a statement whose payloads fit together with those *kept* already; False when one did not."""
+    room = max_bytes - sum(len(row[3]) for row in kept)
     with ledger.border(), contextlib.closing(ledger.execute(name, bounds)) as cursor:
         for row in cursor:
             room -= len(row[3])
             if room < 0 and (kept or not any_first):
-                break
+                return False
             kept.append(row)
-    return kept
+    return True
 
 
 def claim_fresh(ledger: Connection, first_item_id: int, last_item_id: int, *, batch_id: int, dispatch_id: int) -> int:
@@ -188,16 +226,43 @@ def recover(ledger: Connection, run_id: int, started: Sequence[int]) -> int:
 
 
 def retry(ledger: Connection, item_ids: Sequence[int]) -> int:
-    """Make ended items pending again with a fresh allowance of attempts; return how many."""
-    ids = to_json(item_ids).decode()
-    ledger.execute("batch_reopen_retried", {"item_ids": ids})
-    ledger.execute("item_retry", {"item_ids": ids})
+    """Make ended items pending again, with everything they may take counted anew, and open their batches; return how many."""
+    ledger.execute("batch_reopen_retried", (carray(item_ids),))
+    ledger.execute("item_retry", (carray(item_ids),))
     return ledger.changes()
 
 
+def skip(ledger: Connection, run_id: int, item_id: int, attempt_count: int) -> tuple[int | None] | None:
+    """Mark a pending item with so many attempts as skipped, with one attempt more; return (its batch_id,), or None when it is no such item."""
+    row = ledger.row("item_skip", (item_id, run_id, attempt_count))
+    return None if row is None else (row[0],)
+
+
+def cancel(ledger: Connection, item_ids: Sequence[int]) -> int:
+    """Mark items that wait as cancelled; return how many."""
+    ledger.execute("item_cancel", (carray(item_ids),))
+    return ledger.changes()
+
+
+def list_due_to_cancel(ledger: Executor, run_id: int, limit: int) -> list[tuple[int, str, int | None]]:
+    """Return (item_id, state, batch_id) of up to *limit* items outside the input order."""
+    return [(row[0], row[1], row[2]) for row in ledger.rows("item_list_due_to_cancel", (run_id, limit))]
+
+
+def list_fresh_to_cancel(ledger: Executor, first_item_id: int, last_item_id: int, limit: int) -> list[tuple[int, str, int | None]]:
+    """Return (item_id, state, batch_id) of up to *limit* fresh items of a stretch of ids, in input order."""
+    return [(row[0], row[1], row[2]) for row in ledger.rows("item_list_fresh_to_cancel", (first_item_id, last_item_id, limit))]
+
+
 def next_due(ledger: Executor, run_id: int) -> int | None:
-    """Return the earliest due time among the items outside the input order, or None."""
+    """Return the earliest due time among the items outside the input order, suspects that are set apart left out; None when there are none."""
     found = ledger.value("item_next_due", (run_id,))
+    return None if found is None else int(found)
+
+
+def next_waiting(ledger: Executor, run_id: int) -> int | None:
+    """Return the earliest time that an item waits for, a retry for example; None when none does."""
+    found = ledger.value("item_next_waiting", (run_id,))
     return None if found is None else int(found)
 
 
@@ -206,14 +271,35 @@ def has_due_without_batch(ledger: Executor, run_id: int) -> bool:
     return ledger.value("item_has_due_without_batch", (run_id,)) is not None
 
 
-def list_failed(ledger: Executor, run_id: int, error_type: str | None) -> list[tuple[int, str]]:
-    """Return (item_id, state) of the failed and quarantined items, of one error type or all, in input order."""
-    return [(row[0], row[1]) for row in ledger.rows("item_list_failed", {"run_id": run_id, "error_type": error_type})]
+def list_failed_ids(ledger: Executor, run_id: int, after: int, limit: int) -> list[int]:
+    """Return the ids of up to *limit* failed and quarantined items behind the id *after*."""
+    return [row[0] for row in ledger.rows("item_list_failed_ids", (run_id, after, limit))]
 
 
-def list_error_groups(ledger: Executor, run_id: int, limit: int) -> list[tuple[str, str, int, int, int]]:
-    """Return (error type, message, items, first item id, last item id) of up to *limit* groups of failed items, biggest first."""
-    return [(row[0], row[1], row[2], row[3], row[4]) for row in ledger.rows("item_list_error_groups", (run_id, limit))]
+def list_ended_ids(ledger: Executor, first_item_id: int, last_item_id: int, limit: int) -> list[int]:
+    """Return the ids of up to *limit* items of a stretch of ids that ended in any way but by success."""
+    return [row[0] for row in ledger.rows("item_list_ended_ids", (first_item_id, last_item_id, limit))]
+
+
+def list_again(
+    ledger: Executor, run_id: int, item_ids: Sequence[int], *, states: Sequence[str], error_type: str | None, error_group: str | None
+) -> list[tuple[int, str]]:
+    """Return (item_id, state) of those of *item_ids* that are in one of *states* and ended with this error, None for any, in input order."""
+    row = {
+        "run_id": run_id, "item_ids": to_json(item_ids).decode(), "states": to_json(states).decode(),
+        "error_type": error_type, "error_group": error_group,
+    }  # fmt: skip
+    return [(found[0], found[1]) for found in ledger.rows("item_list_again", row)]
+
+
+def list_error_groups(ledger: Executor, run_id: int, limit: int) -> list[tuple[str, int, int, int]]:
+    """Return (name, items, first item id, last item id) of up to *limit* groups of failed items, biggest first."""
+    return [(row[0], row[1], row[2], row[3]) for row in ledger.rows("item_list_error_groups", (run_id, limit))]
+
+
+def list_skipped_groups(ledger: Executor, run_id: int, limit: int) -> list[tuple[str | None, str | None, int, int]]:
+    """Return (reason, remedy, items, first item id) of up to *limit* groups of skipped items, biggest first."""
+    return [(row[0], row[1], row[2], row[3]) for row in ledger.rows("item_list_skipped_groups", (run_id, limit))]
 
 
 def list_of_batch(ledger: Executor, batch_id: int) -> list[ItemRow]:

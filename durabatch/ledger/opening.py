@@ -9,7 +9,6 @@ A file that is refused is not changed by a single byte.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -23,13 +22,10 @@ from durabatch.ledger.connection import Connection
 from durabatch.ledger.creating import create_ledger
 from durabatch.ledger.executor import APPLICATION_ID, BORDER_ERRORS, check_library, harden, translate
 from durabatch.ledger.paths import LedgerFiles, check_place, ledger_files, shown
+from durabatch.ledger.schema import SCHEMA_VERSION, check_schema, schema_of
 from durabatch.ledger.tripwire import Tripwire
 
-__all__ = ["SCHEMA_VERSION", "check_before_touching", "check_identity", "expected_schema", "open_ledger"]
-
-#: What `PRAGMA user_version` of a ledger says: 1 plus the number of migrations.
-SCHEMA_VERSION = 1 + len(statements.migrations())
-
+__all__ = ["SCHEMA_VERSION", "check_before_touching", "check_identity", "migrate", "open_ledger"]
 
 def open_ledger(
     path: str | os.PathLike[str],
@@ -113,7 +109,7 @@ def check_identity(connection: apsw.Connection, files: LedgerFiles) -> int:
     Raises:
         NotALedgerError: Another program's database.
         LedgerVersionError: A version that this program does not know.
-        LedgerDamagedError: The schema is not, to the letter, the one of its version.
+        LedgerDamagedError: The schema is not the one of its version.
     """
     name = shown(files.ledger)
     application, version = connection.pragma("application_id"), connection.pragma("user_version")
@@ -127,32 +123,8 @@ def check_identity(connection: apsw.Connection, files: LedgerFiles) -> int:
         raise errors.LedgerVersionError(name, f"has the impossible schema version {version}", "It was changed by another program.")
     if connection.reserve_bytes():
         raise errors.LedgerDamagedError(name, "is damaged (its header reserves bytes in each page)", "Use a copy from before.")
-    if version == SCHEMA_VERSION:
-        check_schema(schema_of(connection), name)
+    check_schema(schema_of(connection), version, name)
     return int(version)
-
-
-def check_schema(found: dict[str, str | None], name: str) -> None:
-    """Refuse a schema that differs from ours in any table, index, view or trigger."""
-    expected = expected_schema()
-    if found == expected:
-        return
-    odd = sorted(found.keys() - expected.keys()) or sorted(expected.keys() - found.keys())
-    odd = odd or [thing for thing in sorted(expected) if found[thing] != expected[thing]]
-    raise errors.LedgerDamagedError(name, f"has an unexpected schema ({odd[0]})", "It was changed by another program; use a copy from before.")
-
-
-def schema_of(connection: apsw.Connection) -> dict[str, str | None]:
-    """Return the text of everything in the schema, by kind and name."""
-    return {f"{kind} {name!r}": text for kind, name, text in connection.execute(statements.named()["schema_list"])}
-
-
-@functools.cache
-def expected_schema() -> dict[str, str | None]:
-    """Return what ``schema_of`` finds in a ledger of the present version."""
-    with contextlib.closing(apsw.Connection(":memory:")) as connection:
-        connection.execute(statements.schema_text())
-        return schema_of(connection)
 
 
 def migrate(connection: Connection, version: int, steps: dict[int, Path]) -> None:

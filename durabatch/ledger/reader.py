@@ -1,7 +1,8 @@
 """
 Reading a ledger while others write it: a read-only connection with a deadline, for status, results, items and ad-hoc SQL.
 
-It never writes, never keeps a coordinator waiting, and after the schema was found equal to ours it may use the views.
+It never writes, never keeps a coordinator waiting, and after the schema was found equal to ours it may use the views. A ledger of an earlier
+version is read through a lens, as one of the present version.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any, Self
 import apsw
 
 from durabatch.errors import LedgerMissingError, NotALedgerError, SqlError
+from durabatch.ledger import lens
 from durabatch.ledger.executor import Bindings, Executor, apply_pragma, harden, translate
 from durabatch.ledger.opening import check_identity
 from durabatch.ledger.paths import check_kind, facts_of, ledger_files, missing_hint, shown
+from durabatch.ledger.schema import SCHEMA_VERSION
 
 __all__ = ["Reader"]
 
@@ -63,7 +66,6 @@ class Reader(Executor):
             raise NotALedgerError(shown(files.ledger), "is empty", "Start a run with it, or give another --ledger.")
         with self.border():
             self.raw = self.connect()
-            harden(self.raw, views=True)
 
     def connect(self) -> apsw.Connection:
         """Return the open connection; where no side file can be made, a ledger at rest is read as it is."""
@@ -83,9 +85,13 @@ class Reader(Executor):
             harden(connection)
             for limit, value in LIMITS:
                 connection.limit(limit, value)
-            apply_pragma(connection, "query_only", 1)
             apply_pragma(connection, "cache_size", -4000)
-            check_identity(connection, self.files)
+            if check_identity(connection, self.files) == SCHEMA_VERSION:
+                harden(connection, views=True)
+            else:
+                # Views of the file stay off; those of the lens are of the connection.
+                lens.put_on(connection)
+            apply_pragma(connection, "query_only", 1)
         except BaseException:
             connection.close(force=True)
             raise

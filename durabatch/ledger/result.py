@@ -4,7 +4,7 @@ The result and segment tables: what handlers returned, inline or as slices of ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
@@ -13,12 +13,12 @@ from durabatch.ledger.stretch import carray, is_stretch
 __all__ = ["get", "get_segment", "insert_inline", "insert_packed", "insert_segment"]
 
 
-def insert_inline(ledger: Connection, rows: Sequence[tuple[int, int, int, int, int, str]]) -> None:
-    """Record small values; *rows* are successes as workers send them, the first field being the item and the sixth the value."""
-    if is_stretch([row[0] for row in rows]):
-        ledger.execute("result_insert_stretch", (rows[0][0], carray([row[5] for row in rows])))
+def insert_inline(ledger: Connection, item_ids: Sequence[int], values: Sequence[str]) -> None:
+    """Record small values, one for each item."""
+    if is_stretch(item_ids):
+        ledger.execute("result_insert_stretch", (item_ids[0], carray(values)))
     else:
-        ledger.executemany("result_insert_inline", rows)
+        ledger.executemany("result_insert_inline", zip(item_ids, values, strict=True))
 
 
 def insert_segment(ledger: Connection, batch_id: int, raw_bytes: int, digest: bytes, data: bytes) -> int:
@@ -26,7 +26,7 @@ def insert_segment(ledger: Connection, batch_id: int, raw_bytes: int, digest: by
     return int(ledger.value("segment_insert", (batch_id, raw_bytes, digest, data)))
 
 
-def insert_packed(ledger: Connection, rows: Sequence[tuple[int, int, int, int]]) -> None:
+def insert_packed(ledger: Connection, rows: Iterable[tuple[int, int, int, int]]) -> None:
     """Record values that lie in segments: (item_id, segment_id, offset, bytes) each."""
     ledger.executemany("result_insert_packed", rows)
 

@@ -4,6 +4,7 @@ The run table: one row an execution, with its counters.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,10 +16,15 @@ from durabatch.ledger.executor import Executor
 from durabatch.ledger.paths import shown
 from durabatch.states import ItemState, RunState
 
-__all__ = ["RunRow", "Tally", "add", "conclude", "find", "get", "insert", "list_all", "newest_of_series", "reopen", "set_claimed", "set_intake", "set_pace"]
+__all__ = [
+    "RunRow", "Tally", "add", "conclude", "find", "get", "id_by_name", "insert", "list_all", "newest_of_series", "reopen", "set_binding_limit", "set_claimed", "set_flow",
+    "set_intake", "set_pace", "set_spent", "set_state", "set_watermark",
+]  # fmt: skip
 
 #: What SQLite can hold as a key.
 LARGEST_ID = (1 << 63) - 1
+#: Columns that hold JSON.
+JSON_COLUMNS = ("handler", "source", "fingerprint", "settings", "spent", "flow")
 
 
 @dataclass(slots=True)
@@ -83,6 +89,9 @@ class RunRow:
     created_at_us: int
     started_at_us: int | None
     finished_at_us: int | None
+    spent: dict[str, float]
+    binding_limit: str | None
+    flow: dict[str, Any]
 
     @property
     def open_count(self) -> int:
@@ -103,7 +112,7 @@ def decode(ledger: Executor, values: tuple[Any, ...]) -> RunRow:
         LedgerDamagedError: A column that holds JSON does not.
     """
     row = dict(zip((field.name for field in fields(RunRow)), values, strict=True))
-    for column in ("handler", "source", "fingerprint", "settings"):
+    for column in JSON_COLUMNS:
         try:
             row[column] = None if row[column] is None else from_json(row[column])
         except ValueError as error:
@@ -180,6 +189,12 @@ def find_id(ledger: Executor, name_or_id: str | int) -> int | None:
     return None if found is None else int(found)
 
 
+def id_by_name(ledger: Executor, name: str) -> int | None:
+    """Return the id of the run that is called exactly so, or None."""
+    found = ledger.value("run_id_by_name", (name,))
+    return None if found is None else int(found)
+
+
 def newest_of_series(ledger: Executor, series: str) -> RunRow | None:
     """Return the newest run of *series*, or None."""
     run_id = ledger.value("run_id_newest_of_series", (series,))
@@ -215,6 +230,31 @@ def set_intake(ledger: Connection, run_id: int, *, position: str | None, complet
 def set_claimed(ledger: Connection, run_id: int, *, next_item_id: int, dispatch_count: int, now_us: int) -> None:
     """Remember the watermark and the last dispatch number."""
     ledger.execute("run_set_claimed", {"run_id": run_id, "next_item_id": next_item_id, "dispatch_count": dispatch_count, "now_us": now_us})
+
+
+def set_watermark(ledger: Connection, run_id: int, next_item_id: int) -> None:
+    """Remember that no fresh item stands before *next_item_id*."""
+    ledger.execute("run_set_watermark", (run_id, next_item_id))
+
+
+def set_spent(ledger: Connection, run_id: int, spent: Mapping[str, float]) -> None:
+    """Remember what the attempts of the run have spent, by unit."""
+    ledger.execute("run_set_spent", (run_id, to_json(spent).decode()))
+
+
+def set_flow(ledger: Connection, run_id: int, flow: Mapping[str, object]) -> None:
+    """Remember what the limits of the run need after a resume."""
+    ledger.execute("run_set_flow", (run_id, to_json(flow).decode()))
+
+
+def set_binding_limit(ledger: Connection, run_id: int, binding_limit: str | None) -> None:
+    """Remember what holds the run back now."""
+    ledger.execute("run_set_binding_limit", (run_id, binding_limit))
+
+
+def set_state(ledger: Connection, run_id: int, state: RunState, reason: str | None) -> None:
+    """Pause a run or let it go on; to end it there is ``conclude``."""
+    ledger.execute("run_set_state", (run_id, state, reason))
 
 
 def set_pace(ledger: Connection, run_id: int, *, elapsed_us: int, items_per_s: float) -> None:

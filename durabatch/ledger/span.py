@@ -7,7 +7,7 @@ from __future__ import annotations
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 
-__all__ = ["at", "cover", "list_of_run"]
+__all__ = ["at", "cover", "list_from", "list_of_run"]
 
 
 def cover(ledger: Connection, run_id: int, first_item_id: int, last_item_id: int) -> None:
@@ -28,3 +28,8 @@ def at(ledger: Executor, run_id: int, item_id: int) -> tuple[int, int] | None:
 def list_of_run(ledger: Executor, run_id: int) -> list[tuple[int, int]]:
     """Return first and last id of each span of the run, ascending."""
     return [(first, last) for first, last in ledger.rows("span_list", (run_id,))]
+
+
+def list_from(ledger: Executor, run_id: int, item_id: int) -> list[tuple[int, int]]:
+    """Return first and last id of the spans of the run that end at *item_id* or behind it, ascending."""
+    return [(first, last) for first, last in ledger.rows("span_list_from", (run_id, item_id))]

@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-__all__ = ["carray", "is_stretch"]
+__all__ = ["carray", "compact", "is_stretch"]
 
 
 def carray(values: Sequence[int] | Sequence[str]) -> Any:
@@ -19,5 +19,10 @@ def carray(values: Sequence[int] | Sequence[str]) -> Any:
 
 
 def is_stretch(ids: Sequence[int]) -> bool:
-    """Tell whether *ids* ascend one by one."""
-    return ids[-1] - ids[0] + 1 == len(ids) and list(ids) == list(range(ids[0], ids[-1] + 1))
+    """Tell whether *ids* ascend one by one; of what ``compact`` returned that is known."""
+    return isinstance(ids, range) or (ids[-1] - ids[0] + 1 == len(ids) and tuple(ids) == tuple(range(ids[0], ids[-1] + 1)))
+
+
+def compact(ids: Sequence[int]) -> Sequence[int]:
+    """Return *ids* as a range when they ascend one by one, else as they are: who looks at them several times need not compare them again."""
+    return range(ids[0], ids[-1] + 1) if is_stretch(ids) else ids

@@ -1,9 +1,13 @@
--- attempt: one try at an item, written once when it has ended. Written by finish and recover.
+-- attempt: one try at an item, written once when it has ended. Written by finish, accuse, skip and recover.
 
 -- An attempt that did not succeed. Only while the dispatch held the item (its row was just moved on).
 -- name: attempt_insert_failed
-INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail)
-VALUES (:item_id, :number, :worker, :outcome, :started_at_us, :duration_us, :error_type, :error_message, :traceback, :exit_code, :stdout_tail, :stderr_tail);
+INSERT INTO attempt (
+    item_id, number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail,
+    error_group, remedy, peak_rss_bytes, spent, signal)
+VALUES (
+    :item_id, :number, :worker, :outcome, :started_at_us, :duration_us, :error_type, :error_message, :traceback, :exit_code, :stdout_tail, :stderr_tail,
+    :error_group, :remedy, :peak_rss_bytes, :spent, :signal);
 
 -- What was running when a coordinator died, as the cells show it: one row each, no error, no charge.
 -- *:started* is a JSON array of [item_id, dispatch_id, worker, started_at_us].
@@ -16,19 +20,53 @@ JOIN item ON item.item_id = json_extract(cell.value, '$[0]') AND item.dispatch_i
 WHERE item.run_id = :run_id AND item.state = 'running'
 RETURNING item_id;
 
--- Successes; the parameters are the fields of a success as the worker sends it.
+-- Successes; the parameters are the fields of a success as the worker sends it, and the peak of its memory.
 -- name: attempt_insert_succeeded
-INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us) VALUES (?1, ?2, ?3, 'succeeded', ?4, ?5);
+INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us, peak_rss_bytes) VALUES (?1, ?2, ?3, 'succeeded', ?4, ?5, ?6);
 
 -- The same for first tries at a stretch of items, at once. *?4* holds their times: microseconds after *?3* in the upper 32 bits, duration
 -- in the lower. OR FAIL: a failure ends the whole tick, so nothing need be kept to undo a part of it.
 -- name: attempt_insert_stretch
-INSERT OR FAIL INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us)
-SELECT ?1 + rowid - 1, 1, ?2, 'succeeded', ?3 + (value >> 32), value & 0xFFFFFFFF FROM carray(?4);
+INSERT OR FAIL INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us, peak_rss_bytes)
+SELECT ?1 + rowid - 1, 1, ?2, 'succeeded', ?3 + (value >> 32), value & 0xFFFFFFFF, ?5 FROM carray(?4);
+
+-- What the attempt that was just recorded as a success has spent.
+-- name: attempt_set_spent
+UPDATE attempt SET spent = ?3 WHERE item_id = ?1 AND number = ?2;
+
+-- What limits must know of the tries since somebody asked to run the item again: how often it was snoozed, and when it was first started.
+-- name: attempt_history
+SELECT coalesce(sum(outcome = 'snoozed'), 0), min(started_at_us) FROM attempt WHERE item_id = ?1 AND number > ?2;
+
+-- When these items were first started, not counting tries from before somebody asked to run them again.
+-- name: attempt_list_first_started
+SELECT item.item_id, min(attempt.started_at_us)
+FROM item JOIN attempt ON attempt.item_id = item.item_id AND attempt.number > item.earlier_count
+WHERE item.item_id IN carray(?1)
+GROUP BY item.item_id;
 
 -- name: attempt_list_of_item
-SELECT number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail
+SELECT number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail,
+       error_group, remedy, peak_rss_bytes, spent, signal
 FROM attempt WHERE item_id = ?1 ORDER BY number;
+
+-- name: attempt_get
+SELECT number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail,
+       error_group, remedy, peak_rss_bytes, spent, signal
+FROM attempt WHERE item_id = ?1 AND number = ?2;
+
+-- What the attempts of each run have spent, unit by unit: what `verify` compares with the run.
+-- name: attempt_sum_spent
+SELECT item.run_id, amount.key, sum(amount.value)
+FROM attempt
+JOIN item USING (item_id)
+JOIN json_each(CASE WHEN json_valid(attempt.spent) THEN attempt.spent END) AS amount
+WHERE attempt.spent IS NOT NULL
+GROUP BY item.run_id, amount.key;
+
+-- What an attempt spent that is no JSON.
+-- name: attempt_list_not_json
+SELECT item_id FROM attempt WHERE NOT json_valid(spent) LIMIT 20;
 
 -- Rows that the table's CHECKs forbid: SQLite leaves them unchecked in a database that is opened to be read.
 -- name: attempt_list_impossible

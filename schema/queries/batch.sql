@@ -37,6 +37,10 @@ SELECT batch_id, number FROM batch
 WHERE run_id = :run_id AND finished_at_us IS NOT NULL AND published_at_us IS NULL
 ORDER BY batch_id LIMIT :limit;
 
+-- The first batch that has not finished: where batches leave in their order, none behind it may.
+-- name: batch_first_open
+SELECT number FROM batch WHERE run_id = ?1 AND finished_at_us IS NULL ORDER BY batch_id LIMIT 1;
+
 -- Every file is to be written again: the output goes to another place.
 -- name: batch_mark_all_unpublished
 UPDATE batch SET published_at_us = NULL WHERE run_id = ?1 AND published_at_us IS NOT NULL;
@@ -51,20 +55,23 @@ SET sealed = 1, finished_at_us = CASE WHEN ended_count = item_count THEN :now_us
 WHERE run_id = :run_id AND finished_at_us IS NULL AND NOT sealed
 RETURNING batch_id;
 
--- The one batch that still takes items, if there is one.
+-- The one batch that still takes items, if there is one, with the characters of payload in it.
 -- name: batch_unsealed
-SELECT batch_id, number, item_count FROM batch WHERE run_id = ?1 AND finished_at_us IS NULL AND NOT sealed;
+SELECT batch_id, number, item_count, (
+    SELECT coalesce(sum(length(item.payload)), 0) FROM item
+    WHERE item.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id)
+FROM batch WHERE run_id = ?1 AND finished_at_us IS NULL AND NOT sealed;
 
 -- Items that had ended are to run again: their batches are open again.
 -- name: batch_reopen_retried
 UPDATE batch
 SET ended_count     = ended_count - again.count,
-    failed_count    = failed_count - again.count,
+    failed_count    = failed_count - again.failed,
     finished_at_us  = NULL,
     published_at_us = NULL
 FROM (
-    SELECT batch_id, count(*) AS count FROM item
-    WHERE item_id IN (SELECT value FROM json_each(:item_ids)) GROUP BY batch_id
+    SELECT batch_id, count(*) AS count, sum(state NOT IN ('succeeded', 'skipped')) AS failed FROM item
+    WHERE item_id IN carray(?1) AND batch_id IS NOT NULL GROUP BY batch_id
 ) AS again
 WHERE batch.batch_id = again.batch_id;
 

@@ -1,4 +1,4 @@
--- item: one unit of input. Written by submit, claim, finish, release, recover and retry; each move has one statement.
+-- item: one unit of input. Written by submit, claim, finish, accuse, release, recover, skip, cancel and retry; each move has one statement.
 
 -- Hand a stretch of fresh items to a dispatch; they join a batch here.
 -- name: item_claim_fresh
@@ -36,7 +36,8 @@ WHERE item_id = :item_id AND dispatch_id = :dispatch_id;
 SELECT item_id FROM item WHERE item_id IN carray(?1) AND dispatch_id = ?2;
 
 -- name: item_get
-SELECT item_id, run_id, key, payload, digest, state, batch_id, attempt_count, uncharged_count, source_position, due_at_us FROM item WHERE item_id = ?1;
+SELECT item_id, run_id, key, payload, digest, state, batch_id, attempt_count, uncharged_count, source_position, due_at_us, earlier_count
+FROM item WHERE item_id = ?1;
 
 -- One probe of the key table: keys whose hashes meet are told apart by their text.
 -- name: item_get_by_hash
@@ -48,16 +49,49 @@ WHERE item_key.run_id = ?1 AND item_key.key_hash = ?2;
 -- name: item_insert
 INSERT INTO item (item_id, run_id, key, payload, digest, source_position) VALUES (?1, ?2, ?3, ?5, ?6, ?7);
 
+-- The same for items that have a place of their own: ?8 is their priority, ?9 the due time that puts them outside the input order.
+-- name: item_insert_placed
+INSERT INTO item (item_id, run_id, key, payload, digest, source_position, priority, due_at_us) VALUES (?1, ?2, ?3, ?5, ?6, ?7, ?8, ?9);
+
 -- name: item_last_id
 SELECT coalesce(max(item_id), 0) FROM item;
 
--- Items that stand outside the input order and are due, in the order in which they run.
+-- Items that stand outside the input order and are due, in the order in which they run. Suspects in a group are claimed by themselves.
 -- name: item_list_due
-SELECT item_id, attempt_count + 1, key, payload, batch_id
+SELECT item_id, attempt_count + 1, key, payload, batch_id, state
 FROM item
 WHERE run_id = :run_id AND due_at_us IS NOT NULL AND due_at_us <= :now_us AND priority >= :lowest AND priority <= :highest
+  AND NOT EXISTS (SELECT 1 FROM suspect WHERE suspect.item_id = item.item_id AND suspect.group_number IS NOT NULL)
 ORDER BY priority DESC, due_at_us, item_id
 LIMIT :limit;
+
+-- The same for one priority: those that wait for a later time are not looked at.
+-- name: item_list_due_of_priority
+SELECT item_id, attempt_count + 1, key, payload, batch_id, state
+FROM item
+WHERE run_id = :run_id AND priority = :priority AND due_at_us IS NOT NULL AND due_at_us <= :now_us
+  AND NOT EXISTS (SELECT 1 FROM suspect WHERE suspect.item_id = item.item_id AND suspect.group_number IS NOT NULL)
+ORDER BY due_at_us, item_id
+LIMIT :limit;
+
+-- The highest priority up to *?2* that items outside the input order have.
+-- name: item_highest_priority
+SELECT priority FROM item WHERE run_id = ?1 AND priority <= ?2 AND due_at_us IS NOT NULL ORDER BY priority DESC LIMIT 1;
+
+-- Pending items from an id on, whatever their place: what a preflight check reads.
+-- name: item_list_pending
+SELECT item_id, attempt_count + 1, key, payload
+FROM item
+WHERE item_id BETWEEN :first_item_id AND :last_item_id AND state = 'pending'
+ORDER BY item_id
+LIMIT :limit;
+
+-- The items of a group of suspects that wait.
+-- name: item_list_suspects
+SELECT item.item_id, item.attempt_count + 1, item.key, item.payload, item.batch_id, item.state
+FROM suspect JOIN item USING (item_id)
+WHERE suspect.run_id = :run_id AND suspect.group_number = :group_number AND item.state = 'pending'
+ORDER BY item.item_id;
 
 -- Fresh items from the watermark on, in input order.
 -- name: item_list_fresh
@@ -71,9 +105,35 @@ LIMIT :limit;
 -- name: item_has_due_without_batch
 SELECT 1 FROM item WHERE run_id = ?1 AND due_at_us IS NOT NULL AND batch_id IS NULL LIMIT 1;
 
--- When the next waiting item is due.
+-- When the next item outside the input order is due; a due time that has passed means that one is ready.
 -- name: item_next_due
-SELECT min(due_at_us) FROM item WHERE run_id = ?1 AND due_at_us IS NOT NULL;
+SELECT due_at_us FROM item
+WHERE run_id = ?1 AND due_at_us IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM suspect WHERE suspect.item_id = item.item_id AND suspect.group_number IS NOT NULL)
+ORDER BY due_at_us LIMIT 1;
+
+-- When the first item is due that waits for a time of its own: ranks and returned items were due before the run was made.
+-- name: item_next_waiting
+SELECT item.due_at_us FROM run
+JOIN item ON item.run_id = run.run_id AND item.due_at_us > run.created_at_us
+WHERE run.run_id = ?1 ORDER BY item.due_at_us LIMIT 1;
+
+-- Up to *?3* items outside the input order, and fresh ones of a stretch of ids: what `cancel` ends.
+-- name: item_list_due_to_cancel
+SELECT item_id, state, batch_id FROM item WHERE run_id = ?1 AND due_at_us IS NOT NULL ORDER BY due_at_us LIMIT ?2;
+
+-- name: item_list_fresh_to_cancel
+SELECT item_id, state, batch_id FROM item
+WHERE item_id BETWEEN ?1 AND ?2 AND state = 'pending' AND due_at_us IS NULL ORDER BY item_id LIMIT ?3;
+
+-- name: item_cancel
+UPDATE item SET state = 'cancelled', due_at_us = NULL WHERE item_id IN carray(?1) AND state IN ('pending', 'scheduled');
+
+-- An item that a check refused before it ran, where nobody has tried it since.
+-- name: item_skip
+UPDATE item SET state = 'skipped', due_at_us = NULL, attempt_count = attempt_count + 1
+WHERE item_id = ?1 AND run_id = ?2 AND state = 'pending' AND attempt_count = ?3
+RETURNING batch_id;
 
 -- Items handed out but not started: pending again, as if they had never been claimed, except that they keep their batch.
 -- name: item_release
@@ -93,27 +153,50 @@ WHERE item_id IN (
     WHERE batch.run_id = :run_id AND batch.finished_at_us IS NULL AND item.state = 'running'
 );
 
--- Ended items that a person wants to run again.
+-- Ended items that a person wants to run again: whatever they may take is counted anew.
 -- name: item_retry
 UPDATE item
-SET state = 'pending', due_at_us = 0, uncharged_count = attempt_count
-WHERE item_id IN (SELECT value FROM json_each(:item_ids));
+SET state = 'pending', due_at_us = 0, uncharged_count = attempt_count, earlier_count = attempt_count
+WHERE item_id IN carray(?1);
 
--- Failed items of a run, with the last error of each; *:error_type* NULL takes all.
--- name: item_list_failed
+-- A page of the failed items of a run.
+-- name: item_list_failed_ids
+SELECT item_id FROM item WHERE run_id = ?1 AND item_id > ?2 AND state IN ('failed', 'quarantined') ORDER BY item_id LIMIT ?3;
+
+-- A page of the items of a stretch of ids that ended in any way but by success.
+-- name: item_list_ended_ids
+SELECT item_id FROM item
+WHERE item_id BETWEEN ?1 AND ?2 AND state IN ('failed', 'quarantined', 'skipped', 'cancelled', 'undone') ORDER BY item_id LIMIT ?3;
+
+-- Which of these items are to run again? *:states* is a JSON array; *:error_type* and *:error_group* of the last attempt, NULL for any.
+-- name: item_list_again
 SELECT item.item_id, item.state
 FROM item
-JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
-WHERE item.run_id = :run_id AND item.state IN ('failed', 'quarantined') AND (:error_type IS NULL OR attempt.error_type = :error_type)
+LEFT JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
+WHERE item.item_id IN (SELECT value FROM json_each(:item_ids)) AND item.run_id = :run_id
+  AND item.state IN (SELECT value FROM json_each(:states))
+  AND (:error_type IS NULL OR attempt.error_type = :error_type)
+  AND (:error_group IS NULL OR coalesce(attempt.error_group, attempt.error_type || ': ' || attempt.error_message) = :error_group)
 ORDER BY item.item_id;
 
--- Failed items grouped by what went wrong, biggest group first.
+-- Failed items grouped by what went wrong, biggest group first. Attempts of before there were groups stand with their message.
 -- name: item_list_error_groups
-SELECT attempt.error_type, attempt.error_message, count(*) AS item_count, min(item.item_id), max(item.item_id)
+SELECT coalesce(attempt.error_group, attempt.error_type || ': ' || attempt.error_message) AS name,
+       count(*) AS item_count, min(item.item_id), max(item.item_id)
 FROM item
 JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
 WHERE item.run_id = ?1 AND item.state IN ('failed', 'quarantined')
-GROUP BY attempt.error_type, attempt.error_message
+GROUP BY attempt.error_type, name
+ORDER BY item_count DESC, min(item.item_id)
+LIMIT ?2;
+
+-- Skipped items grouped by reason and remedy, biggest group first.
+-- name: item_list_skipped_groups
+SELECT attempt.error_message, attempt.remedy, count(*) AS item_count, min(item.item_id)
+FROM attempt
+JOIN item ON item.item_id = attempt.item_id AND item.attempt_count = attempt.number
+WHERE attempt.outcome = 'skipped' AND attempt.error_message IS NOT NULL AND item.run_id = ?1 AND item.state = 'skipped'
+GROUP BY attempt.error_message, attempt.remedy
 ORDER BY item_count DESC, min(item.item_id)
 LIMIT ?2;
 
@@ -204,6 +287,7 @@ LIMIT 20;
 SELECT item.item_id, item.state, attempt.outcome
 FROM item JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
 WHERE (item.state = 'succeeded' AND attempt.outcome <> 'succeeded')
+   OR (item.state = 'skipped' AND attempt.outcome <> 'skipped')
    OR (item.state IN ('failed', 'quarantined') AND attempt.outcome NOT IN ('failed', 'timed_out', 'crashed'))
 LIMIT 20;
 
@@ -223,6 +307,7 @@ ORDER BY item_id;
 -- name: item_list_impossible
 SELECT item_id FROM item
 WHERE uncharged_count NOT BETWEEN 0 AND attempt_count
+   OR earlier_count NOT BETWEEN 0 AND uncharged_count
    OR (state = 'running') <> (dispatch_id IS NOT NULL)
    OR CASE
           WHEN state = 'pending' THEN 0

@@ -1,8 +1,8 @@
 -- result: what handlers returned. Written by finish; removed only by redoing or undoing an item.
 
--- Small values, inline; the parameters are the fields of a success as the worker sends it.
+-- Small values, inline.
 -- name: result_insert_inline
-INSERT INTO result (item_id, value) VALUES (?1, ?6);
+INSERT INTO result (item_id, value) VALUES (?1, ?2);
 
 -- The same for a stretch of items, at once: *?2* holds their values.
 -- name: result_insert_stretch

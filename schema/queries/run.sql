@@ -20,7 +20,8 @@ WHERE run_id = :run_id;
 -- Stop a run, or end it, with its reason.
 -- name: run_conclude
 UPDATE run
-SET state = :state, reason = :reason, exit_code = :exit_code, finished_at_us = :finished_at_us, items_per_s = :items_per_s
+SET state = :state, reason = :reason, exit_code = :exit_code, finished_at_us = :finished_at_us, items_per_s = :items_per_s,
+    binding_limit = NULL
 WHERE run_id = :run_id;
 
 -- name: run_get
@@ -51,7 +52,7 @@ SELECT * FROM run ORDER BY run_id;
 -- Take a stopped run up again, with the settings of this call.
 -- name: run_reopen
 UPDATE run
-SET state = 'running', reason = NULL, exit_code = NULL, finished_at_us = NULL, handler = :handler, settings = :settings,
+SET state = 'running', reason = NULL, exit_code = NULL, finished_at_us = NULL, binding_limit = NULL, handler = :handler, settings = :settings,
     fingerprint = coalesce(:fingerprint, fingerprint)
 WHERE run_id = :run_id;
 
@@ -66,6 +67,25 @@ WHERE run_id = :run_id;
 UPDATE run
 SET next_item_id = :next_item_id, dispatch_count = :dispatch_count, started_at_us = coalesce(started_at_us, :now_us)
 WHERE run_id = :run_id;
+
+-- How far fresh items were ended without being claimed.
+-- name: run_set_watermark
+UPDATE run SET next_item_id = ?2 WHERE run_id = ?1;
+
+-- name: run_set_spent
+UPDATE run SET spent = ?2 WHERE run_id = ?1;
+
+-- What limits must remember over a resume.
+-- name: run_set_flow
+UPDATE run SET flow = ?2 WHERE run_id = ?1;
+
+-- What holds the run back now; NULL when nothing does.
+-- name: run_set_binding_limit
+UPDATE run SET binding_limit = ?2 WHERE run_id = ?1;
+
+-- A coordinator hands nothing out, or does again.
+-- name: run_set_state
+UPDATE run SET state = ?2, reason = ?3 WHERE run_id = ?1;
 
 -- name: run_set_pace
 UPDATE run SET elapsed_us = :elapsed_us, items_per_s = :items_per_s WHERE run_id = :run_id;
@@ -106,7 +126,8 @@ LIMIT 20;
 -- Runs of which a column that holds JSON does not.
 -- name: run_list_not_json
 SELECT run_id FROM run
-WHERE NOT (json_valid(handler) AND json_valid(source) AND json_valid(settings) AND coalesce(json_valid(fingerprint), 1))
+WHERE NOT (json_valid(handler) AND json_valid(source) AND json_valid(settings) AND coalesce(json_valid(fingerprint), 1)
+           AND json_valid(spent) AND json_valid(flow))
 LIMIT 20;
 
 -- Rows that the table's CHECKs forbid: SQLite leaves them unchecked in a database that is opened to be read.

@@ -17,6 +17,10 @@ SELECT first_item_id, last_item_id FROM span WHERE run_id = :run_id AND last_ite
 -- name: span_list
 SELECT first_item_id, last_item_id FROM span WHERE run_id = ?1 ORDER BY first_item_id;
 
+-- Those that end at the item *?2* or behind it.
+-- name: span_list_from
+SELECT first_item_id, last_item_id FROM span WHERE run_id = ?1 AND last_item_id >= ?2 ORDER BY last_item_id;
+
 -- Spans that lack items, hold items of another run, or overlap the span before them: what `verify` lists.
 -- name: span_list_broken
 SELECT span_id, run_id, first_item_id, last_item_id

@@ -1,5 +1,5 @@
 """
-Make ``ledger_v1.db``, a small ledger as this version writes it. Later versions must read it, go on with it, and not lose any of it.
+Make ``ledger_v<schema>.db``, a small ledger as this version writes it. Later versions must read it, go on with it, and not lose any of it.
 
     python tests/data/make_ledger.py
 
@@ -7,6 +7,7 @@ Made once for each version of the schema and then kept as it is: a ledger of the
 first release the schema may still change, and the file is made anew.
 
     done        12 items: k1 .. k9 succeeded, among them k5 whose value is packed; k10 .. k12 failed, at the second try
+    limits      from schema 2 on, 4 items: l1 spent half a dollar, l2 was skipped, l3 and l4 wait for a second try in the year 2286
     cut         8 items, the coordinator killed by the fifth: the four before it are recorded, the fifth had begun
 """
 
@@ -24,6 +25,15 @@ HERE = Path(__file__).resolve().parent
 
 JOBS = """
 import os, signal, time
+import durabatch
+
+def limits(item, ctx):
+    if item == "l1":
+        ctx.spend(usd=0.5)
+        return "paid"
+    if item == "l2":
+        raise durabatch.Skip("nothing in it", remedy="Put something in.")
+    raise ConnectionError(f"no answer from {item}")
 
 def work(item):
     if item == "k5":
@@ -48,6 +58,7 @@ if __name__ == "__main__":
     ledger = durabatch.Ledger("l.db")
     done = ledger.run("ledger_jobs:work", [f"k{number}" for number in range(1, 13)], name="done", workers=1, batch_size=5, max_attempts=2)
     assert (done.counts.succeeded, done.counts.failed) == (9, 3), done
+    ledger.run("ledger_jobs:limits", [f"l{number}" for number in range(1, 5)], name="limits", workers=1, max_attempts=2, backoff_s=1000, backoff_cap_s=1000, deadline_s=2)
     ledger.run("ledger_jobs:cut", [f"c{number}" for number in range(1, 9)], name="cut", workers=1, batch_size=5)
 """
 
@@ -56,6 +67,8 @@ ANONYMOUS = (
     "UPDATE event SET detail = json_set(detail, '$.host', 'elsewhere', '$.machine', '0123456789abcdef0123456789abcdef', '$.boot', 'a boot')"
     " WHERE json_extract(detail, '$.host') IS NOT NULL"
 )
+#: A wait that is over when the ledger is read for the first time would be none.
+LATER = "UPDATE item SET due_at_us = 9999999999000000 WHERE state = 'scheduled'"
 
 
 def main() -> None:
@@ -69,9 +82,11 @@ def main() -> None:
             sys.exit(f"the program ended with {ended.returncode}, and should have been killed")
         with contextlib.closing(sqlite3.connect(folder / "l.db", isolation_level=None)) as ledger:
             ledger.execute(ANONYMOUS)
+            ledger.execute(LATER)
             ledger.execute("VACUUM")
             ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        (HERE / "ledger_v1.db").write_bytes((folder / "l.db").read_bytes())
+            version = ledger.execute("PRAGMA user_version").fetchone()[0]
+        (HERE / f"ledger_v{version}.db").write_bytes((folder / "l.db").read_bytes())
 
 
 if __name__ == "__main__":

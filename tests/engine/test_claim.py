@@ -5,7 +5,10 @@ import random
 import pytest
 
 from durabatch.engine import active as actives
+from durabatch.engine.claim import claim, seal_when_exhausted
 from durabatch.engine.release import release
+from durabatch.flow.batching import Filled
+from durabatch.flow.retrying import RetryPolicy
 from durabatch.ledger import batch, run
 from tests import factory
 from tests.factory import NOW, answer, give_back, ids, keys, take
@@ -113,6 +116,52 @@ def test_priority_decides_on_which_side_of_the_fresh_items_one_stands(ledger):
     assert keys(take(ledger, jobs, 10)) == ["k5", "k4", "k1", "k3", "k6", "k2"]
 
 
+def test_many_priorities_are_claimed_from_the_top(ledger, seed):
+    """However many priorities there are, and whatever waits for later among them: highest first, then by due time, then in input order."""
+    chance = random.Random(seed)
+    jobs = factory.new_run(ledger)
+    places = {f"k{number}": (chance.randint(-30, 30), chance.choice((0, 7, 7, NOW + 5))) for number in range(300)}
+    factory.add(ledger, jobs, places, complete=True, place=lambda payload: places[payload.strip('"')])
+    ready = sorted((-priority, due, index, key) for index, (key, (priority, due)) in enumerate(places.items()) if due <= NOW)
+    found = []
+    while made := take(ledger, jobs, chance.randint(1, 40)):
+        found += keys(made)
+        give_back(ledger, jobs, answer(made))
+    assert found == [key for *_, key in ready]
+    later = sorted((-priority, index, key) for index, (key, (priority, due)) in enumerate(places.items()) if due > NOW)
+    assert jobs.next_due_at_us == NOW + 5
+    assert keys(take(ledger, jobs, 300, now_us=NOW + 5)) == [key for *_, key in later]
+
+
+def test_items_with_a_place_run_before_those_without(ledger):
+    """Of a page some have one, others stay in input order; batches take them as they are claimed."""
+    jobs = factory.new_run(ledger)
+    places = {"a": (0, None), "b": (5, 0), "c": (0, None), "d": (-1, 0), "e": (5, 0)}
+    factory.add(ledger, jobs, places, complete=True, place=lambda payload: places[payload.strip('"')])
+    jobs = actives.load(ledger, jobs.run_id)
+    assert keys(take(ledger, jobs, 9, size=2)) == ["b", "e", "a", "c", "d"]
+    assert batches(ledger, jobs) == {1: [2, 5], 2: [1, 3], 3: [4]}
+
+
+def test_what_waits_for_later_does_not_slow_a_claim_down(ledger):
+    """Thousands that wait are not looked at while others are claimed."""
+    jobs = factory.new_run(ledger)
+    factory.add(ledger, jobs, [f"w{number}" for number in range(3000)], place=lambda _: (0, NOW + 99))
+    factory.add(ledger, jobs, ["a", "b"], place=lambda _: (0, 1))
+    factory.add(ledger, jobs, ["c"], complete=True)
+    steps = 0
+
+    def count() -> bool:
+        nonlocal steps
+        steps += 1
+        return False
+
+    ledger.raw.set_progress_handler(count, 10)
+    assert keys(take(ledger, jobs, 9)) == ["a", "b", "c"]
+    ledger.raw.set_progress_handler(None)
+    assert steps < 300
+
+
 @pytest.mark.parametrize(
     ("sizes", "max_bytes", "expected"),
     [
@@ -176,3 +225,49 @@ def test_a_claim_that_fails_leaves_nothing(ledger):
         _ = 1 / 0
     jobs = actives.load(ledger, jobs.run_id)
     assert keys(take(ledger, jobs, 9)) == ["k1", "k2", "k3"]
+
+
+def test_batches_are_cut_by_bytes(ledger):
+    """A strategy sees the payloads of the items and of the batch that is open, also after a resume."""
+    jobs = factory.new_run(ledger)
+    factory.add(ledger, jobs, [f"k{number}" for number in range(9)], payload=lambda _: '"' + "x" * 8 + '"', complete=True)
+    strategy = Bytes(35)
+    for _ in range(5):
+        with factory.tick(ledger, jobs):
+            claim(ledger, jobs, strategy, limit=2, max_bytes=1000, now_us=NOW)
+            seal_when_exhausted(ledger, jobs, NOW)
+        jobs = actives.load(ledger, jobs.run_id)
+    assert batches(ledger, jobs) == {1: [1, 2, 3, 4], 2: [5, 6, 7, 8], 3: [9]}
+
+
+class Bytes:
+    """Batches of at least so many bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def is_full(self, filled: Filled) -> bool:
+        return filled.bytes >= self.size
+
+    def cut(self, sizes, already):
+        held, piece = already.bytes, 0
+        for size in sizes:
+            held, piece = held + size, piece + 1
+            if held >= self.size:
+                yield piece, True
+                held = piece = 0
+        if piece:
+            yield piece, False
+
+    def learn(self, measured) -> None:
+        raise AssertionError(measured)
+
+
+def test_scheduled_items_leave_their_count(ledger):
+    """A due item is running from the claim on, whatever it was before."""
+    jobs = factory.run_of(ledger, 3)
+    back = factory.failures(take(ledger, jobs, 2), "failed")
+    factory.finished(ledger, jobs, back, policy=RetryPolicy(max_attempts=2, backoff_s=3), now_us=NOW)
+    assert ids(take(ledger, jobs, 9, now_us=NOW + 3_000_000)) == [1, 2, 3]
+    row = run.get(ledger, 1)
+    assert (row.pending_count, row.scheduled_count, row.running_count) == (0, 0, 3)

@@ -7,14 +7,15 @@ from durabatch.engine.conclude import conclude
 from durabatch.engine.match import Matcher
 from durabatch.engine.results import chosen, results, results_of_batch
 from durabatch.engine.start import open_session, resume_run
-from durabatch.engine.status import error_groups, eta_s, handler_text, list_runs, status
+from durabatch.engine.status import attempts, error_groups, eta_s, handler_text, list_runs, status
+from durabatch.flow.retrying import RetryPolicy
 from durabatch.ledger import event, run
 from durabatch.ledger.locks import Ownership
 from durabatch.ledger.reader import Reader
 from durabatch.models import Counts
 from durabatch.states import RunState
 from tests import factory
-from tests.factory import NOW, answer, give_back, take
+from tests.factory import NOW, answer, failures, finished, give_back, take
 
 ABOUT = {"pid": 1, "host": "h", "since": "now", "run": "jobs"}
 
@@ -97,6 +98,49 @@ def test_an_empty_ledger_has_no_latest_run(ledger):
     """Asking for the latest one says so."""
     with pytest.raises(errors.NotFoundError, match="holds no run"):
         run.find(ledger, None)
+
+
+def test_status_says_what_was_spent_and_what_comes(ledger):
+    """Amounts so far, at the end if it goes on like this, and when the next waiting item is due."""
+    jobs = factory.run_of(ledger, 4)
+    made = take(ledger, jobs, 3)
+    back = answer(made, only={"k1", "k2"})
+    back.spends = {1: {"usd": 0.5}, 2: {"usd": 1.0}}
+    give_back(ledger, jobs, back)
+    finished(ledger, jobs, failures(made, "failed", only={"k3"}), policy=RetryPolicy(max_attempts=2, backoff_s=60), now_us=NOW)
+    now = status(ledger, 1)
+    assert (now.spent, now.forecast, now.next_due_at) == ({"usd": 1.5}, {"usd": 3.0}, "2027-01-15T08:01:00.000Z")
+    assert status(ledger, 1).as_json()["spent"] == {"usd": 1.5}
+    open_run = factory.run_of(ledger, 1, series="open", complete=False)
+    back = answer(take(ledger, open_run, 1))
+    back.spends = {5: {"usd": 1.0}}
+    give_back(ledger, open_run, back)
+    assert (status(ledger, 2).forecast, status(ledger, 2).next_due_at) == ({}, None)
+
+
+def test_tries_are_shown_with_all_that_is_known(ledger):
+    """What went wrong, what to do about it, what the process did, and what it cost."""
+    jobs = factory.run_of(ledger, 1)
+    words = {"error_group": "ValueError: <n>", "remedy": "Wait.", "exit_code": -9, "signal": 9, "stdout_tail": "out", "stderr_tail": "err"}
+    back = failures(take(ledger, jobs, 1), "failed", **words)
+    back.peak_rss_bytes, back.spends = 5, {1: {"usd": 2}}
+    give_back(ledger, jobs, back, max_attempts=2)
+    give_back(ledger, jobs, failures(take(ledger, jobs, 1), "skipped", error_message="no use"))
+    first, second = attempts(ledger, 1)
+    assert (first.error, first.group, first.remedy, first.exit_code, first.signal) == ("ValueError: no", "ValueError: <n>", "Wait.", -9, 9)
+    assert (first.stdout_tail, first.stderr_tail, first.peak_rss_bytes, first.spent) == ("out", "err", 5, {"usd": 2})
+    assert (second.outcome, second.error, second.spent, second.duration_s) == ("skipped", "no use", {}, 0.0005)
+
+
+def test_errors_that_differ_in_numbers_are_one_group(ledger):
+    """The group counts, with the message of its first item; what has no group is grouped by its words."""
+    jobs = factory.run_of(ledger, 5)
+    made = take(ledger, jobs, 5)
+    for key, group, message in (("k1", None, "odd"), ("k2", "OSError: <n>", "5"), ("k3", "OSError: <n>", "6"), ("k4", None, "odd"), ("k5", None, "even")):
+        give_back(ledger, jobs, failures(made, "failed", only={key}, error_type="OSError", error_message=message, error_group=group))
+    groups = [(one.group, one.message, one.item_count, one.first_key, one.last_key) for one in error_groups(ledger, 1)]
+    assert groups == [("OSError: odd", "odd", 2, "k1", "k4"), ("OSError: <n>", "5", 2, "k2", "k3"), ("OSError: even", "even", 1, "k5", "k5")]
+    assert len(error_groups(ledger, 1, 2)) == 2
 
 
 def test_errors_are_grouped_biggest_first(ledger):

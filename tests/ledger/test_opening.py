@@ -13,8 +13,9 @@ import pytest
 from durabatch import errors
 from durabatch.ledger import event, paths
 from durabatch.ledger.executor import APPLICATION_ID
-from durabatch.ledger.opening import SCHEMA_VERSION, expected_schema, open_ledger
+from durabatch.ledger.opening import open_ledger
 from durabatch.ledger.reader import Reader
+from durabatch.ledger.schema import SCHEMA_VERSION, expected_schema
 from tests import factory
 
 HEADER = bytes.fromhex("53514c69746520666f726d6174203300")
