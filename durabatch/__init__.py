@@ -51,11 +51,13 @@ if TYPE_CHECKING:
     )
     from durabatch.intake.spec import csv, files, jsonl, lines
     from durabatch.models import Result, RunStatus, Summary
+    from durabatch.verdicts import Fail, Retry, Skip, Snooze
     from durabatch.workers.context import Context
 
 __all__ = [
     "Context",
     "DurabatchError",
+    "Fail",
     "ForkedConnectionError",
     "HandlerImportError",
     "InputChangedError",
@@ -80,9 +82,12 @@ __all__ = [
     "Result",
     "ResultError",
     "ResultTooLargeError",
+    "Retry",
     "Run",
     "RunHaltedError",
     "RunStatus",
+    "Skip",
+    "Snooze",
     "SqlError",
     "StrayWorkersError",
     "Summary",
@@ -100,10 +105,14 @@ __all__ = [
 #: Where the names live that are not errors.
 _HOMES = {
     "Context": "durabatch.workers.context",
+    "Fail": "durabatch.verdicts",
     "Ledger": "durabatch.api",
     "Result": "durabatch.models",
+    "Retry": "durabatch.verdicts",
     "Run": "durabatch.api",
     "RunStatus": "durabatch.models",
+    "Skip": "durabatch.verdicts",
+    "Snooze": "durabatch.verdicts",
     "Summary": "durabatch.models",
     "amap": "durabatch.api",
     "csv": "durabatch.intake.spec",

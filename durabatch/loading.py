@@ -34,10 +34,13 @@ __all__ = [
     "LoadedHandler",
     "check",
     "check_function",
+    "check_preflight",
     "command_ref",
     "describe_function",
     "from_function",
+    "is_async_function",
     "load",
+    "load_check",
     "parse_target",
     "quote_params",
 ]
@@ -50,10 +53,15 @@ MAX_PARAM_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckedHandler:
-    """A handler that was found to be usable. ``name`` is the function's or the program's name, for run names and messages."""
+    """
+    A handler that was found to be usable.
+
+    ``name`` is the function's or the program's name, for run names and messages; ``is_async`` says that it is an ``async def``.
+    """
 
     spec: HandlerSpec
     name: str
+    is_async: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,12 +70,16 @@ class LoadedHandler:
     A handler ready for items.
 
     ``call(payload, context)`` decodes the JSON text *payload*, validates it when the item's parameter is annotated, and returns what the
-    function returns; what the function raises comes through. ``context`` is handed on only when ``takes_context``.
+    function returns; what the function raises comes through. ``context`` is handed on only when ``takes_context``. What it returns is to be
+    awaited when ``is_async``. ``spec`` is what the function declares, with its set-up and resources ready to be called without arguments.
     """
 
     takes_context: bool
     call: Callable[[str, object | None], object]
     function: Callable[..., object]
+    is_async: bool = False
+    is_command: bool = False
+    spec: HandlerSpec = dataclasses.field(default_factory=HandlerSpec)
 
 
 def parse_target(text: str) -> dict[str, Any]:
@@ -159,14 +171,14 @@ def check(ref: Mapping[str, Any], params: Mapping[str, Any]) -> CheckedHandler:
     function = _function(ref)
     name = _name(function, ref["target"])
     item_validator(_checked_signature(function, params, name), name)
-    return CheckedHandler(spec_of(function), ref["target"].rpartition(":")[2])
+    return CheckedHandler(spec_of(function), ref["target"].rpartition(":")[2], is_async_function(function))
 
 
 def check_function(function: Callable[..., object], params: Mapping[str, Any]) -> CheckedHandler:
     """As :func:`check`, for a function at hand; its name is the qualified one."""
     name = _name(function)
     item_validator(_checked_signature(function, params, name), name)
-    return CheckedHandler(spec_of(function), getattr(function, "__qualname__", name))
+    return CheckedHandler(spec_of(function), getattr(function, "__qualname__", name), is_async_function(function))
 
 
 def load(ref: Mapping[str, Any], params: Mapping[str, Any]) -> LoadedHandler:
@@ -185,6 +197,16 @@ def load(ref: Mapping[str, Any], params: Mapping[str, Any]) -> LoadedHandler:
 def from_function(function: Callable[..., object], params: Mapping[str, Any]) -> LoadedHandler:
     """As :func:`load`, for a function at hand."""
     return _loaded(function, params, _name(function))
+
+
+def check_preflight(ref: Mapping[str, Any], params: Mapping[str, Any]) -> CheckedHandler:
+    """As :func:`check`, for a preflight check: it takes an item, may take the context, and gets those params that it names."""
+    return check(ref, {} if ref["kind"] == "command" else _named_params(_function(ref), params))
+
+
+def load_check(ref: Mapping[str, Any], params: Mapping[str, Any]) -> LoadedHandler:
+    """As :func:`load`, for a preflight check."""
+    return load(ref, _named_params(_function(ref), params))
 
 
 def _function(ref: Mapping[str, Any]) -> Callable[..., object]:
@@ -215,12 +237,22 @@ def _refuse_kind(function: Callable[..., object], name: str) -> None:
     hint = "Give an ordinary function (def) that takes an item and returns a value."
     if inspect.isclass(function):
         raise HandlerImportError(f"{name} is a class", hint)
-    inner = function.func if isinstance(function, functools.partial) else function
-    faces = (inner, getattr(inner, "__call__", None))  # noqa: B004 - an object is asked for the function behind its call
-    if any(inspect.iscoroutinefunction(face) or inspect.isasyncgenfunction(face) for face in faces):
-        raise HandlerImportError(f"{name} is an async function; only ordinary functions can be handlers", hint)
+    faces = _faces(function)
+    if any(inspect.isasyncgenfunction(face) for face in faces):
+        raise HandlerImportError(f"{name} is an async generator (it has a yield)", hint)
     if any(inspect.isgeneratorfunction(face) for face in faces):
         raise HandlerImportError(f"{name} is a generator (it has a yield)", hint)
+
+
+def is_async_function(function: object) -> bool:
+    """Return whether calling *function* gives a coroutine."""
+    return any(map(inspect.iscoroutinefunction, _faces(function)))
+
+
+def _faces(function: object) -> tuple[object, object]:
+    """Return what is called when *function* is: itself, or what it wraps, and the method behind an object that can be called."""
+    inner = function.func if isinstance(function, functools.partial) else function
+    return inner, getattr(inner, "__call__", None)  # noqa: B004 - an object is asked for the function behind its call
 
 
 def _check_command(ref: Mapping[str, Any], params: Mapping[str, Any]) -> CheckedHandler:
@@ -240,9 +272,32 @@ def _check_command(ref: Mapping[str, Any], params: Mapping[str, Any]) -> Checked
 def _loaded(function: Callable[..., object], params: Mapping[str, Any], name: str) -> LoadedHandler:
     signature = _checked_signature(function, params, name)
     values = bind_params(signature, params, name)
-    bound = functools.partial(function, **values) if values else function
+    bound = _bound(function, values)
     decode = item_validator(signature, name) or from_json
-    return LoadedHandler(signature.takes_context, _caller(bound, decode, takes_context=signature.takes_context), function)
+    call = _caller(bound, decode, takes_context=signature.takes_context)
+    return LoadedHandler(signature.takes_context, call, function, is_async_function(function), spec=_ready(spec_of(function), values))
+
+
+def _ready(spec: HandlerSpec, values: Mapping[str, Any]) -> HandlerSpec:
+    """Return *spec* with the params bound that its set-up and the makers of its resources name."""
+    if spec.setup is None and not spec.resources:
+        return spec
+    setup = None if spec.setup is None else _bound(spec.setup, _named_params(spec.setup, values))
+    resources = {name: _bound(make, _named_params(make, values)) for name, make in spec.resources.items()}
+    return dataclasses.replace(spec, setup=setup, resources=resources)
+
+
+def _bound(function: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..., Any]:
+    return functools.partial(function, **values) if values else function
+
+
+def _named_params(function: Callable[..., object], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those *params* that *function* names as keyword-only parameters."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {name: value for name, value in params.items() if name in parameters and parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def _caller(

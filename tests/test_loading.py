@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import os
@@ -182,16 +183,15 @@ def test_a_name_that_is_not_there_is_answered_with_what_is(here):
         ),
         ("work = 3", "jobs:work is of type int, not a function"),
         ("class work: ...", "jobs:work is a class."),
-        ("async def work(item): ...", "jobs:work is an async function; only ordinary functions can be handlers."),
-        ("async def work(item): yield", "jobs:work is an async function; only ordinary functions can be handlers."),
+        ("async def work(item): yield", "jobs:work is an async generator (it has a yield)."),
         ("def work(item): yield", "jobs:work is a generator (it has a yield)."),
         (
             "import functools\ndef inner(a, item): yield\nwork = functools.partial(inner, 1)",
             "jobs:work is a generator (it has a yield).",
         ),
         (
-            "class Box:\n    async def __call__(self, item): ...\nwork = Box()",
-            "jobs:work is an async function; only ordinary functions can be handlers.",
+            "class Box:\n    async def __call__(self, item): yield\nwork = Box()",
+            "jobs:work is an async generator (it has a yield).",
         ),
         ("from os import system as work", "jobs:work is not a durabatch handler. Use `durabatch exec` for commands."),
         ("work = eval", "jobs:work is not a durabatch handler. Use `durabatch exec` for commands."),
@@ -205,6 +205,52 @@ def test_a_handler_that_cannot_be_called_with_an_item_is_refused(here, source, m
     write(here / "jobs.py", source)
     assert check("jobs:work").startswith(message)
     assert refusal(loading.load, loading.parse_target("jobs:work"), {}).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_async"),
+    [
+        ("async def work(item): return [item]", True),
+        ("class Box:\n    async def __call__(self, item): return [item]\nwork = Box()", True),
+        ("import functools\nasync def inner(a, item): return [item]\nwork = functools.partial(inner, 1)", True),
+        ("def work(item): return [item]", False),
+    ],
+)
+def test_coroutine_functions_are_told_apart(here, source, is_async):
+    """Check and loading say whether what the handler returns is to be awaited; it is then the value."""
+    write(here / "jobs.py", source)
+    ref = loading.parse_target("jobs:work")
+    loaded = loading.load(ref, {})
+    assert (loading.check(ref, {}).is_async, loaded.is_async, loading.check_function(loaded.function, {}).is_async) == (is_async,) * 3
+    returned = loaded.call("7", None)
+    assert (asyncio.run(returned) if is_async else returned) == [7]
+
+
+def test_a_set_up_gets_the_params_that_it_names(here):
+    """Set-up and resources are ready to be called: with those params, converted, that they name as keyword-only parameters."""
+    write(
+        here / "jobs.py",
+        """
+        import durabatch
+        def connect(*, port=1): return ["setup", port]
+        def model(size=2): return ["model", size]
+        @durabatch.handler(setup=connect, resources={"model": model, "dict": dict})
+        def work(item, *, port: int, size: int): return item
+        """,
+    )
+    spec = loading.load(loading.parse_target("jobs:work"), {"port": "80", "size": "5"}).spec
+    assert (spec.setup(), spec.resources["model"](), spec.resources["dict"]()) == (["setup", 80], ["model", 2], {})
+
+
+def test_a_preflight_check_gets_the_params_that_it_names(here):
+    """A check is a handler with a choice of the params; one that needs others is refused."""
+    write(here / "jobs.py", "def check(item, *, port: int): return port\nasync def later(item): ...\ndef odd(item, *, needed): ...")
+    ref = loading.parse_target("jobs:check")
+    assert loading.check_preflight(ref, {"port": "80", "size": "5"}).name == "check"
+    assert loading.load_check(ref, {"port": "80", "size": "5"}).call("1", None) == 80
+    assert loading.check_preflight(loading.parse_target("jobs:later"), {}).is_async
+    assert "needs a value for needed" in refusal(loading.check_preflight, loading.parse_target("jobs:odd"), {"port": "80"})
+    assert loading.check_preflight(loading.command_ref(["echo"], shell=False, parse="none"), {"port": "80"}).name == "echo"
 
 
 def test_a_usable_handler_is_checked_without_being_called(here):

@@ -1,10 +1,10 @@
 """
 What every worker is doing right now, in a memory-mapped file that outlives ``kill -9`` of everybody.
 
-    header   magic, version, cell count, hash of the boot id, run id               64 bytes
-    cell     pid, start ticks, item, dispatch, attempt number, started at, item     64 bytes, one writer each
+    header   magic, version, cell count, hash of the boot id, run id, cells per worker                64 bytes
+    cell     pid, start ticks, item, dispatch, attempt number, started at (wall, monotonic), item     64 bytes, one writer each
 
-A cell is written without locks: fields are stored in order and the item stands in it twice, so a worker killed in the middle of a write
+A worker has a row of cells, one for each item that it may run at once. A cell is written without locks: fields are stored in order and the item stands in it twice, so a worker killed in the middle of a write
 leaves a cell that reads as empty (the item before it was finished, the next one not started). After another boot nothing in the file is
 true any more and every cell reads as empty; so does anything that is no cells file. Reading never raises.
 """
@@ -21,12 +21,17 @@ from pathlib import Path
 __all__ = ["WORK", "Cell", "Cells"]
 
 MAGIC = b"dbcells\0"
-VERSION = 1
-HEADER = struct.Struct("=8sII16sq24x")
+VERSION = 2
+HEADER = struct.Struct("=8sII16sqI20x")
 #: Native order and width: each field is stored by one machine instruction.
 CELL = struct.Struct("qqqqqqqq")
+#: Where the cell count stands in the header.
+COUNT = struct.Struct("=I")
+COUNT_OFFSET = 12
 OWNER = struct.Struct("qq")
-WORK = struct.Struct("qqqqq")
+WORK = struct.Struct("qqqqqq")
+#: Places of the item among the fields of a cell.
+ITEM, ITEM_AGAIN = 2, 7
 #: Where :data:`WORK` begins inside a cell.
 WORK_OFFSET = OWNER.size
 
@@ -34,9 +39,10 @@ WORK_OFFSET = OWNER.size
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
     """
-    What one worker does. ``pid`` and ``start_ticks`` name the process; ``item_id`` is None between items.
+    One thing that a worker does. ``pid`` and ``start_ticks`` name the process; ``item_id`` is None between items.
 
-    ``started_at_us`` is the wall-clock instant at which the handler was called, in UTC microseconds.
+    ``started_at_us`` is the wall-clock instant at which the handler was called, in UTC microseconds; ``monotonic_us`` the same instant on
+    the monotonic clock, which all processes of one boot share.
     """
 
     index: int
@@ -46,77 +52,126 @@ class Cell:
     dispatch_id: int
     number: int
     started_at_us: int
+    monotonic_us: int = 0
 
 
 class Cells:
-    """A mapped cells file. Made by the coordinator, written by workers (one cell each), read by whoever wants to know."""
+    """
+    A mapped cells file. Made by the coordinator, written by workers (each its own cells), read by whoever wants to know.
 
-    def __init__(self, mapped: mmap.mmap | None, count: int, run_id: int) -> None:
+    Attributes:
+        count: Number of cells.
+        run_id: The run whose workers write them.
+        per_worker: Cells of one worker; worker *n* has those from ``(n - 1) * per_worker`` on.
+    """
+
+    def __init__(self, path: str, mapped: mmap.mmap | None, count: int, run_id: int, per_worker: int) -> None:
         self.count = count
         self.run_id = run_id
+        self.per_worker = per_worker
+        self._path = path
         self._mapped = mapped
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], count: int, boot_id: str, run_id: int) -> Cells:
+    def create(cls, path: str | os.PathLike[str], count: int, boot_id: str, run_id: int, per_worker: int = 1) -> Cells:
         """
         Replace whatever is at *path* by a file of *count* empty cells, readable and writable by this user only.
 
         Processes that have the old file mapped keep the old one; they cannot write into the new one.
         """
-        content = HEADER.pack(MAGIC, VERSION, count, _boot_hash(boot_id), run_id) + bytes(count * CELL.size)
+        content = HEADER.pack(MAGIC, VERSION, count, _boot_hash(boot_id), run_id, per_worker) + bytes(count * CELL.size)
         fresh = f"{os.fspath(path)}.new"
         Path(fresh).unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
+        with open(descriptor, "wb") as file:
+            file.write(content)
         os.replace(fresh, path)
         return cls.open(path, boot_id)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], boot_id: str) -> Cells:
         """Return the cells at *path*; none at all when it is missing, damaged, not ours or of another boot."""
+        place = os.fspath(path)
         try:
             # Appending, so that a handler that writes to every descriptor it finds cannot overwrite the cells of others.
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(place, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
-            return cls(None, 0, 0)
+            return cls(place, None, 0, 0, 1)
         try:
-            return cls._mapped_from(descriptor, boot_id)
+            return cls._mapped_from(place, descriptor, boot_id)
         except (OSError, ValueError):
-            return cls(None, 0, 0)
+            return cls(place, None, 0, 0, 1)
         finally:
             os.close(descriptor)
 
     @classmethod
-    def _mapped_from(cls, descriptor: int, boot_id: str) -> Cells:
-        magic, version, count, boot_hash, run_id = HEADER.unpack(os.pread(descriptor, HEADER.size, 0).ljust(HEADER.size, b"\0"))
+    def _mapped_from(cls, path: str, descriptor: int, boot_id: str) -> Cells:
+        header = os.pread(descriptor, HEADER.size, 0).ljust(HEADER.size, b"\0")
+        magic, version, count, boot_hash, run_id, per_worker = HEADER.unpack(header)
         size = HEADER.size + count * CELL.size
-        if (magic, version, boot_hash) != (MAGIC, VERSION, _boot_hash(boot_id)) or os.fstat(descriptor).st_size < size:
-            return cls(None, 0, 0)
-        return cls(mmap.mmap(descriptor, size), count, run_id)
+        if (magic, version, boot_hash) != (MAGIC, VERSION, _boot_hash(boot_id)) or per_worker < 1 or os.fstat(descriptor).st_size < size:
+            return cls(path, None, 0, 0, 1)
+        return cls(path, mmap.mmap(descriptor, size), count, run_id, per_worker)
+
+    def grow(self, count: int) -> None:
+        """
+        Have *count* cells, the new ones empty; fewer than there are changes nothing. For the coordinator alone.
+
+        Workers started before keep the cells they know. What was mapped before stays valid as long as somebody looks through it.
+
+        Raises:
+            OSError: No room on the disk, or the file is gone. The cells are as they were.
+        """
+        if self._mapped is None or count <= self.count:
+            return
+        end = HEADER.size + self.count * CELL.size
+        size = HEADER.size + count * CELL.size
+        with open(os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
+            file.seek(end)
+            file.write(bytes(size - end))
+            file.flush()
+            mapped = mmap.mmap(file.fileno(), size)
+        # The room is there and empty before anybody is told of it.
+        COUNT.pack_into(mapped, COUNT_OFFSET, count)
+        self._mapped, self.count = mapped, count
 
     def occupy(self, index: int, pid: int, start_ticks: int) -> None:
         """Give the cell to a process; it shows no item. IndexError when there is no such cell."""
         CELL.pack_into(self._map_of(index), self._offset(index), pid, start_ticks, 0, 0, 0, 0, 0, 0)
 
-    def enter(self, index: int, item_id: int, dispatch_id: int, number: int, started_at_us: int) -> None:
+    def enter(self, index: int, item_id: int, dispatch_id: int, number: int, started_at_us: int, monotonic_us: int = 0) -> None:
         """Show that the handler is about to be called with the item."""
-        WORK.pack_into(self._map_of(index), self._offset(index) + WORK_OFFSET, item_id, dispatch_id, number, started_at_us, item_id)
+        place = self._offset(index) + WORK_OFFSET
+        WORK.pack_into(self._map_of(index), place, item_id, dispatch_id, number, started_at_us, monotonic_us, item_id)
 
     def leave(self, index: int) -> None:
         """Show that no item runs. Called after the outcome is in the worker's memory, ready to be sent."""
-        WORK.pack_into(self._map_of(index), self._offset(index) + WORK_OFFSET, 0, 0, 0, 0, 0)
+        WORK.pack_into(self._map_of(index), self._offset(index) + WORK_OFFSET, 0, 0, 0, 0, 0, 0)
 
     def at(self, index: int) -> Cell:
         """Return the cell at *index*; an empty one (pid 0) when there is no such cell."""
         if self._mapped is None or not 0 <= index < self.count:
             return Cell(index, 0, 0, None, 0, 0, 0)
-        pid, start_ticks, item_id, dispatch_id, number, started_at_us, again, _ = CELL.unpack_from(self._mapped, self._offset(index))
+        pid, start_ticks, item_id, dispatch_id, number, started_at_us, monotonic_us, again = CELL.unpack_from(
+            self._mapped, self._offset(index)
+        )
         if item_id <= 0 or item_id != again:
             return Cell(index, pid, start_ticks, None, 0, 0, 0)
-        return Cell(index, pid, start_ticks, item_id, dispatch_id, number, started_at_us)
+        return Cell(index, pid, start_ticks, item_id, dispatch_id, number, started_at_us, monotonic_us)
+
+    def of_worker(self, number: int) -> list[Cell]:
+        """Return those cells of worker *number*, counted from 1, that show an item."""
+        first = (number - 1) * self.per_worker
+        last = min(first + self.per_worker, self.count)
+        if self._mapped is None or not 0 <= first < last:
+            return []
+        # All of them at once: a worker may have thousands, and is looked at several times a second.
+        raw = self._mapped[self._offset(first) : self._offset(last)]
+        return [
+            Cell(index, *fields[:7])
+            for index, fields in enumerate(CELL.iter_unpack(raw), first)
+            if fields[ITEM] > 0 and fields[ITEM] == fields[ITEM_AGAIN]
+        ]
 
     def read(self) -> list[Cell]:
         """Return all cells that a process was given, by index; with ``item_id`` None where nothing ran."""

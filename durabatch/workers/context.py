@@ -4,13 +4,29 @@ What a handler may know and do about the item it was called with: the optional s
 
 from __future__ import annotations
 
-import dataclasses
+import difflib
+import math
+import re
 import sys
+import threading
+from collections.abc import Callable
+from typing import Any
 
-__all__ = ["Context"]
+from durabatch.errors import UsageError
+from durabatch.workers.allowance import End
+
+__all__ = ["Context", "unknown_resource"]
+
+#: Amounts are added under it: a handler may spend in several threads.
+_spending = threading.Lock()
+#: What a unit is called, here and in ``--budget``.
+UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+def _no_resource(name: str) -> object:
+    raise unknown_resource(name, [])
+
+
 class Context:
     """
     One attempt at one item, as its handler sees it.
@@ -20,12 +36,28 @@ class Context:
         item_key: Identity of the item within its run.
         attempt: Number of this try, from 1.
         run_name: Name of the run.
+        open_resource: Finds what ``resource`` returns; without it there is nothing.
+
+    Attributes:
+        cancelled: True once the attempt was told to end, since its time is up: a value no longer counts. For async handlers that catch the
+            cancellation; a sync handler is ended from outside, with its process.
+        spent: What ``spend`` has noted so far, by unit; None as long as that is nothing.
     """
 
-    item_id: int
-    item_key: str
-    attempt: int
-    run_name: str
+    __slots__ = ("_limit", "_open_resource", "attempt", "cancelled", "item_id", "item_key", "run_name", "spent")
+
+    def __init__(
+        self, item_id: int, item_key: str, attempt: int, run_name: str, open_resource: Callable[[str], object] = _no_resource
+    ) -> None:
+        self.item_id = item_id
+        self.item_key = item_key
+        self.attempt = attempt
+        self.run_name = run_name
+        self.cancelled = False
+        self.spent: dict[str, float] | None = None
+        #: Asked again and again while a command runs: when it has to end.
+        self._limit: Callable[[], End | None] | None = None
+        self._open_resource = open_resource
 
     @property
     def idempotency_key(self) -> str:
@@ -36,8 +68,47 @@ class Context:
         """
         return f"{self.run_name}/{self.item_key}"
 
+    def resource(self, name: str = "default") -> Any:
+        """
+        Return what ``@handler(resources={name: factory})`` made: one for each worker, opened at first use, closed at its end.
+
+        Without a name: what ``@handler(setup=...)`` returned. Where the factory is async, an awaitable.
+
+        Raises:
+            UsageError: The handler declares nothing of that name.
+        """
+        return self._open_resource(name)
+
+    def spend(self, **amounts: float) -> None:
+        """
+        Note what this attempt costs, by unit, as in ``ctx.spend(usd=0.02, tokens=1200)``; counts for ``--budget``, also when the item fails.
+
+        Raises:
+            UsageError: An amount is not a number, or negative.
+        """
+        for unit, amount in amounts.items():
+            if not UNIT.fullmatch(unit):
+                raise UsageError(f"ctx.spend: {unit!r} is not a unit", "Use small letters, digits and _, as in usd.")
+            if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount) or amount < 0:
+                raise UsageError(f"ctx.spend: {unit}={amount!r} is not an amount", "Give a number, 0 or more.")
+        with _spending:
+            if self.spent is None:
+                self.spent = {}
+            for unit, amount in amounts.items():
+                self.spent[unit] = self.spent.get(unit, 0.0) + float(amount)
+
     def log(self, text: object) -> None:
         """Write *text* to the standard error of the worker, every line of it marked with the item's key."""
         key = self.item_key if self.item_key.isprintable() else repr(self.item_key)
         sys.stderr.write("".join(f"[{key}] {line}\n" for line in str(text).splitlines() or [""]))
         sys.stderr.flush()
+
+    def __repr__(self) -> str:
+        return f"Context(item_id={self.item_id}, item_key={self.item_key!r}, attempt={self.attempt}, run_name={self.run_name!r})"
+
+
+def unknown_resource(name: str, known: list[str]) -> UsageError:
+    """Return the error for a resource that is not declared."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"There is: {', '.join(map(repr, known))}." if known else ""
+    return UsageError(f"ctx.resource({name!r}): no such resource", hint or "Declare it: @handler(setup=...) or @handler(resources={...}).")

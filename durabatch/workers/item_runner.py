@@ -9,65 +9,65 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns, time_ns
 
-from durabatch import loading
 from durabatch.codec import encode_value
-from durabatch.loading import LoadedHandler
-from durabatch.workers import command
+from durabatch.verdicts import Verdict
+from durabatch.workers.allowance import Allowance
+from durabatch.workers.backlog import Waiting
 from durabatch.workers.cells import WORK
 from durabatch.workers.context import Context
 from durabatch.workers.failure import failure_of
+from durabatch.workers.handlers import Handlers
 from durabatch.workers.outcomes import Outcomes
 from durabatch.workers.protocol import Start, Work
 
-__all__ = ["ItemRunner", "load_handler"]
-
-
-def load_handler(start: Start, end_leftovers: Callable[[], None] | None = None) -> LoadedHandler:
-    """
-    Return the handler a Start names: a function with its params bound, or a command.
-
-    Args:
-        end_leftovers: Kills processes that a command left behind; None, for inline runs, leaves them alone.
-
-    Raises:
-        HandlerImportError: It cannot be imported or used.
-    """
-    if start.handler["kind"] == "command":
-        return command.load(start.handler, max_output_bytes=start.max_result_bytes, end_leftovers=end_leftovers)
-    return loading.load(start.handler, start.params)
+__all__ = ["ItemRunner"]
 
 
 class ItemRunner:
     """
-    Runs items one after the other; outcomes gather in ``outcomes`` until somebody takes them.
+    Runs items one after the other, in one thread; outcomes gather in those of the dispatch.
 
     Args:
         start: What the coordinator says about run, limits and worker number.
-        handler: The loaded handler, see :func:`load_handler` and ``loading.from_function``.
+        handlers: The loaded handler with what belongs to it.
+        allowance: What a command may take.
         window: Where the item shows, see ``Cells.window``; None shows it nowhere.
         restore: Called before every item, to take back what the handler before it changed in the process; None for inline runs.
     """
 
     def __init__(
-        self, start: Start, handler: LoadedHandler, *, window: memoryview | None = None, restore: Callable[[], None] | None = None
+        self,
+        start: Start,
+        handlers: Handlers,
+        *,
+        allowance: Allowance | None = None,
+        window: memoryview | None = None,
+        restore: Callable[[], None] | None = None,
     ) -> None:
         self.outcomes = Outcomes(start.worker, start.inline_bytes)
-        self._start = start
-        self._call = handler.call
-        self._takes_context = handler.takes_context
+        self._worker = start.worker
+        self._run_name = start.run_name
         self._limit_bytes = start.max_result_bytes
+        self._handlers = handlers
+        self._allowance = allowance or Allowance()
         self._window = memoryview(bytearray(WORK.size)) if window is None else window
         self._restore = restore
-        self._dispatch_id = 0
-        self._wall_offset_ns = 0
+        self._resource = handlers.resources.open
+        self._wall_offset_us = 0
         self._is_copy = False
+        self._ends_s: dict[int, float] = {}
+        self._choose(check=False)
 
-    def begin(self, dispatch_id: int) -> None:
-        """Say which dispatch the next items are of. Outcomes of the one before have been taken."""
-        self._dispatch_id = dispatch_id
-        self._wall_offset_ns = time_ns() - monotonic_ns()
+    def begin(self, waiting: Waiting) -> None:
+        """Say which dispatch the next items are of."""
+        self.outcomes = waiting.outcomes
+        self._ends_s = waiting.ends_s
+        self._wall_offset_us = (time_ns() - monotonic_ns()) // 1000
+        if waiting.check is not self._is_check:
+            self._choose(check=waiting.check)
 
     def run(self, batch_id: int, work: Work) -> None:
         """Run one item. Its outcome is in ``outcomes`` on return, while the cell still shows it: the next item or ``leave`` changes that."""
@@ -75,22 +75,31 @@ class ItemRunner:
         if self._restore is not None:
             self._restore()
         begun = monotonic_ns()
-        started_at_us = (begun + self._wall_offset_ns) // 1000
-        WORK.pack_into(self._window, 0, item_id, self._dispatch_id, number, started_at_us, item_id)
+        begun_us = begun // 1000
+        started_at_us = begun_us + self._wall_offset_us
+        WORK.pack_into(self._window, 0, item_id, self.outcomes.dispatch_id, number, started_at_us, begun_us, item_id)
+        context = returned = None
         try:
-            context = Context(item_id, key, number, self._start.run_name) if self._takes_context else None
-            value = encode_value(self._call(payload, context), limit_bytes=self._limit_bytes)
+            if self._takes_context:
+                context = Context(item_id, key, number, self._run_name, self._resource)
+                if self._is_command:
+                    context._limit = partial(self._allowance.end, begun / 1e9, self._ends_s.get(item_id))
+            returned = self._call(payload, context)
+            value = encode_value(returned, limit_bytes=self._limit_bytes)
             duration_us = (monotonic_ns() - begun) // 1000
         except BaseException as error:  # noqa: BLE001 - SystemExit, KeyboardInterrupt and GeneratorExit end the item like any other exception
-            self._fail(error, work, started_at_us, (monotonic_ns() - begun) // 1000)
+            duration_us = (monotonic_ns() - begun) // 1000
+            self._fail(returned if isinstance(returned, Verdict) else error, work, context, started_at_us, duration_us)
             return
         if self._is_copy:
             os._exit(0)
+        if context is not None and context.spent is not None:
+            self.outcomes.spend(item_id, context.spent)
         self.outcomes.succeed(batch_id, work, started_at_us, duration_us, value)
 
     def leave(self) -> None:
         """Show that no item runs."""
-        WORK.pack_into(self._window, 0, 0, 0, 0, 0, 0)
+        WORK.pack_into(self._window, 0, 0, 0, 0, 0, 0, 0)
 
     def become_copy(self) -> None:
         """
@@ -100,8 +109,20 @@ class ItemRunner:
         """
         self._is_copy = True
 
-    def _fail(self, error: BaseException, work: Work, started_at_us: int, duration_us: int) -> None:
+    def _choose(self, *, check: bool) -> None:
+        handler = self._handlers.of(check=check)
+        self._is_check = check
+        self._call = handler.call
+        self._takes_context = handler.takes_context
+        self._is_command = handler.is_command
+
+    def _fail(self, error: BaseException, work: Work, context: Context | None, started_at_us: int, duration_us: int) -> None:
         if self._is_copy:
             os._exit(1)
-        start = self._start
-        self.outcomes.fail(failure_of(error, work, worker=start.worker, started_at_us=started_at_us, duration_us=duration_us))
+        if context is not None and context.spent is not None:
+            self.outcomes.spend(work[0], context.spent)
+        self.outcomes.fail(
+            failure_of(
+                error, work, worker=self._worker, started_at_us=started_at_us, duration_us=duration_us, check=self._is_check
+            )
+        )  # fmt: skip

@@ -8,17 +8,20 @@ coordinator must therefore never block on writing to a worker. When it is gone, 
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import select
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from typing import Protocol
 
-from durabatch.workers.backlog import Backlog
-from durabatch.workers.item_runner import ItemRunner
+from durabatch.workers.backlog import Backlog, Waiting
+from durabatch.workers.outcomes import Outcomes
 from durabatch.workers.protocol import (
+    Collect,
     Dispatch,
-    Flush,
     FrameBuffer,
     FromWorker,
     Interrupt,
@@ -27,12 +30,13 @@ from durabatch.workers.protocol import (
     Start,
     Stop,
     ToWorker,
+    Tune,
     decode_to_worker,
     encode,
 )
 from durabatch.workers.surroundings import end_relatives, set_aside
 
-__all__ = ["FLUSH_AFTER_S", "FLUSH_BYTES", "Link", "end", "widen"]
+__all__ = ["FLUSH_AFTER_S", "FLUSH_BYTES", "LOST", "Link", "Model", "end", "widen"]
 
 #: A result waits no longer than this for company before it is sent.
 FLUSH_AFTER_S = 0.05
@@ -47,25 +51,51 @@ FREEZE_S = 5.0
 LOST = 70
 
 
+class Model(Protocol):
+    """What runs the items of a worker, in one of the ways there are."""
+
+    def run(self) -> None:
+        """Run items until there will be no more; every one of each dispatch is sent or given back on return."""
+        ...
+
+    def close(self) -> None:
+        """Close what the handler asked for."""
+        ...
+
+    def tune(self, timeout_s: float | None, concurrency: int) -> None:
+        """Have another timeout and another concurrency. Called by the link's thread."""
+        ...
+
+    def become_copy(self) -> None:
+        """Told in a process that a handler forked off: it records nothing and runs no further item."""
+        ...
+
+
 class Link:
     """
     Both pipes of a worker.
 
-    ``backlog`` is filled here; ``start`` is there once ``started`` is set. ``attach`` gives the runner whose outcomes are sent.
+    Attributes:
+        backlog: Filled here, emptied by the model.
+        start: There once ``started`` is set.
+        is_asleep: Whether the thread waits for nothing but the pipe and has to be woken for a first result.
+        is_frozen: Cells stay as they are from here on: the process is about to end.
     """
 
     def __init__(self, inbound: int, outbound: int) -> None:
         self.backlog = Backlog()
         self.started = threading.Event()
         self.start: Start | None = None
-        #: Whether the thread waits for nothing but the pipe and has to be woken for a first result.
         self.is_asleep = False
+        self.is_frozen = False
         self._inbound = inbound
         self._outbound = outbound
         self._wake_read, self._wake_write = map(set_aside, os.pipe())
         self._sending = threading.Lock()
-        self._runner: ItemRunner | None = None
-        self._dispatch_id = 0
+        self._model: Model | None = None
+        self._tuned: Tune | None = None
+        #: What has ended, of each dispatch that is not finished. Changed and copied in single steps.
+        self._open: dict[int, Outcomes] = {}
         self._is_copy = False
         widen(outbound)
 
@@ -74,34 +104,54 @@ class Link:
         os.register_at_fork(after_in_child=self._become_copy)
         threading.Thread(target=self._serve, name="durabatch-link", daemon=True).start()
 
-    def attach(self, runner: ItemRunner) -> None:
-        """Send the outcomes of *runner* from here on."""
-        self._runner = runner
-
-    def begin(self, dispatch_id: int) -> None:
-        """Say which dispatch the outcomes are of from here on. All of the one before are sent."""
-        with self._sending:
-            self._dispatch_id = dispatch_id
+    def attach(self, model: Model) -> None:
+        """Tell *model* from here on what the coordinator wants changed, and what it has wanted so far."""
+        self._model = model
+        if self._tuned is not None:
+            model.tune(self._tuned.timeout_s, self._tuned.concurrency)
 
     def send(self, message: FromWorker) -> None:
         """Send one message; it is in the pipe on return."""
         with self._sending:
             self._write(message)
 
-    def settle(self, *, finished: bool) -> None:
+    def settle(self, outcomes: Outcomes, leave: Callable[[], None], *, finished: bool) -> None:
         """
         Send everything finished, between two items: the cell is left first.
 
         Both happen under the lock, so that an interruption that came before keeps the cell as it was.
         """
-        if self._is_copy or self._runner is None:
+        if self._is_copy:
             os._exit(0)
         with self._sending:
-            self._runner.leave()
-            self._flush(finished=finished)
+            leave()
+            self._flush(outcomes, finished=finished)
+
+    def rest(self, leave: Callable[[], None]) -> None:
+        """
+        Leave a cell whose item has ended and has no successor, unless an interruption came before.
+
+        The item's outcome was added before: if the interruption comes now, it still sends it.
+        """
+        if not self.is_frozen:
+            leave()
+
+    def added(self, outcomes: Outcomes) -> None:
+        """Told after an outcome was added: it is sent within the flush time, or at once when much has gathered."""
+        if self.is_asleep:
+            self.wake()
+        if outcomes.waiting_bytes >= FLUSH_BYTES:
+            with self._sending:
+                self._flush(outcomes, finished=False)
+
+    def finish(self, outcomes: Outcomes) -> None:
+        """Send what is left of a dispatch of which every item has ended or come back."""
+        with self._sending:
+            self._flush(outcomes, finished=True)
 
     def wake(self) -> None:
         """Have the thread look for results to send within the flush time."""
+        self.is_asleep = False
         os.write(self._wake_write, b"w")
 
     def _serve(self) -> None:
@@ -129,7 +179,7 @@ class Link:
             if due is not None and time.monotonic() >= due:
                 due = None
                 with self._sending:
-                    self._flush(finished=False)
+                    self._flush_all()
 
     def _due(self, due: float | None) -> float | None:
         """Return when to flush: None when there is nothing to, and the runner then knows that it has to wake us."""
@@ -142,7 +192,7 @@ class Link:
         return time.monotonic() + FLUSH_AFTER_S if due is None else due
 
     def _has_outcomes(self) -> bool:
-        return self._runner is not None and bool(self._runner.outcomes)
+        return any(list(self._open.values()))
 
     def _read(self, frames: FrameBuffer) -> None:
         data = os.read(self._inbound, READ_BYTES)
@@ -155,9 +205,15 @@ class Link:
     def _obey(self, message: ToWorker) -> None:
         match message:
             case Dispatch():
-                self.backlog.add(message)
+                self._accept(message)
             case Release(limit=limit):
                 self._release(limit)
+            case Tune():
+                self._tuned = message
+                if self._model is not None:
+                    self._model.tune(message.timeout_s, message.concurrency)
+            case Collect():
+                self.backlog.ask(gc.collect)
             case Interrupt():
                 self._interrupt()
             case Stop():
@@ -166,34 +222,51 @@ class Link:
                 self.start = message
                 self.started.set()
 
+    def _accept(self, dispatch: Dispatch) -> None:
+        assert self.start is not None
+        outcomes = Outcomes(self.start.worker, self.start.inline_bytes, dispatch.dispatch_id)
+        waiting = Waiting(dispatch, outcomes)
+        if not waiting.open_count:
+            self.finish(outcomes)
+            return
+        self._open[dispatch.dispatch_id] = outcomes
+        self.backlog.add(waiting)
+
     def _release(self, limit: int | None) -> None:
         with self._sending:
             items, gone = self.backlog.release(limit)
             self._write(Released(items))
             for dispatch_id in gone:
-                self._write(Flush(dispatch_id, [], [], [], [], finished=True))
+                self._flush(self._open[dispatch_id], finished=True)
 
     def _interrupt(self) -> None:
         self._freeze(-1)
         while self._has_outcomes():
-            self._flush(finished=False)
+            self._flush_all()
         end(0)
 
     def _freeze(self, timeout_s: float) -> None:
         """
-        Keep the cell as it is until the process ends: nothing new is started, and the lock is never given back.
+        Keep the cells as they are until the process ends: nothing new is started, and the lock is never given back.
 
         An item whose children are about to be killed may come to some end by that; it must not look finished.
 
         Args:
             timeout_s: How long to wait for a flush in progress; -1 as long as it takes.
         """
+        self.is_frozen = True
         self.backlog.release()
         self._sending.acquire(timeout=timeout_s)
 
-    def _flush(self, *, finished: bool) -> None:
-        if self._runner is not None and (finished or self._runner.outcomes):
-            self._write(self._runner.outcomes.take(self._dispatch_id, finished=finished))
+    def _flush_all(self) -> None:
+        for outcomes in list(self._open.values()):
+            self._flush(outcomes, finished=False)
+
+    def _flush(self, outcomes: Outcomes, *, finished: bool) -> None:
+        if finished or outcomes:
+            self._write(outcomes.take(finished=finished))
+        if finished:
+            self._open.pop(outcomes.dispatch_id, None)
 
     def _write(self, message: FromWorker) -> None:
         rest = memoryview(encode(message))
@@ -207,8 +280,8 @@ class Link:
         self._is_copy = True
         for descriptor in (self._inbound, self._outbound, self._wake_read, self._wake_write):
             os.close(descriptor)
-        if self._runner is not None:
-            self._runner.become_copy()
+        if self._model is not None:
+            self._model.become_copy()
 
 
 def widen(pipe: int) -> None:

@@ -1,10 +1,10 @@
 """
 The worker process from its first to its last moment.
 
-    Start ──▶ import the handler ──▶ Ready ──▶ dispatch by dispatch, item by item ──▶ Stop: exit 0
+    Start ──▶ import the handler ──▶ set-up ──▶ Ready ──▶ dispatch by dispatch, item by item ──▶ Stop: tear-down, exit 0
                                 └──▶ Refused: exit 2
 
-The main thread imports and runs; the link's thread talks to the coordinator meanwhile.
+The main thread imports and runs, by itself or by threads of its own; the link's thread talks to the coordinator meanwhile.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 
 from durabatch import decorator, process
 from durabatch.errors import DurabatchError
+from durabatch.workers.allowance import Allowance
 from durabatch.workers.cells import Cells
-from durabatch.workers.failure import capped, one_line
-from durabatch.workers.item_runner import ItemRunner, load_handler
-from durabatch.workers.link import FLUSH_BYTES, Link, end
+from durabatch.workers.failure import capped, message_of, one_line
+from durabatch.workers.handlers import Handlers, check_cpu_limit, load_handlers
+from durabatch.workers.hands import Hands
+from durabatch.workers.link import Link, Model, end
 from durabatch.workers.protocol import Ready, Refused, Start
-from durabatch.workers.surroundings import end_relatives, prepare, restorer, set_aside
+from durabatch.workers.surroundings import RUN_MARKER, end_relatives, prepare, restorer, set_aside
 
 __all__ = ["main"]
 
@@ -55,55 +58,66 @@ def main(arguments: list[str]) -> int:
 def serve(link: Link, start: Start) -> int:
     """Load the handler, run everything that comes, and return the exit status."""
     try:
-        runner = make_runner(start)
+        model = make_model(link, start)
     except BaseException as error:  # noqa: BLE001 - also SystemExit of a module that was written as a script
         link.send(refusal(error))
         return REFUSED
-    link.attach(runner)
+    link.attach(model)
     link.send(Ready(os.getpid()))
-    run_all(link, runner)
+    model.run()
     hurry(start.term_grace_s)
+    model.close()
     return 0
 
 
-def make_runner(start: Start) -> ItemRunner:
-    """Return the runner for a Start, with its cell occupied by this process."""
+def make_model(link: Link, start: Start) -> Model:
+    """Return what runs the items for a Start, set up, with the worker's cells occupied by this process."""
     restore = restorer()
     sys.path[:] = start.sys_path
     decorator.in_worker = True
-    cells = Cells.open(start.cells_path, process.boot_id())
-    cells.occupy(start.cell, os.getpid(), process.start_ticks(os.getpid()) or 0)
-    handler = load_handler(start, end_relatives)
+    if start.marker:
+        os.environ[RUN_MARKER] = start.marker
+    windows = occupy(start)
+    allowance = Allowance(start.timeout_s, start.term_grace_s, start.cpu_limit_s, start.marker or f"pid-{os.getpid()}")
+    handlers = load_handlers(start, allowance)
+    check_cpu_limit(start, handlers.handler, inline=False)
+    model = set_up(link, start, handlers, allowance, windows, restore)
     # What is there by now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    return ItemRunner(start, handler, window=cells.window(start.cell), restore=restore)
+    return model
 
 
-def run_all(link: Link, runner: ItemRunner) -> None:
-    """Run dispatches until the coordinator says that there will be no more. Every item of each is sent or given back on return."""
-    outcomes = runner.outcomes
-    while (waiting := link.backlog.next()) is not None:
-        link.begin(waiting.dispatch_id)
-        runner.begin(waiting.dispatch_id)
-        for batch_id, items in waiting.slices:
-            while items:
-                try:
-                    work = items.popleft()
-                except IndexError:
-                    # Given back between the look and the step.
-                    break
-                runner.run(batch_id, work)
-                if link.is_asleep:
-                    link.wake()
-                if outcomes.waiting_bytes >= FLUSH_BYTES:
-                    link.settle(finished=False)
-        link.settle(finished=True)
+def occupy(start: Start) -> list[memoryview]:
+    """Give the worker's cells to this process and return their windows."""
+    cells = Cells.open(start.cells_path, process.boot_id())
+    ticks = process.start_ticks(os.getpid()) or 0
+    numbers = range(start.cell, start.cell + start.cell_count)
+    for number in numbers:
+        cells.occupy(number, os.getpid(), ticks)
+    return [cells.window(number) for number in numbers]
+
+
+def set_up(
+    link: Link, start: Start, handlers: Handlers, allowance: Allowance, windows: list[memoryview], restore: Callable[[], None]
+) -> Model:
+    """Return the model that fits the handler, with the handler's own set-up done."""
+    if not handlers.handler.is_async:
+        handlers.resources.set_up()
+        return Hands(link, start, handlers, allowance, windows, restore)
+    # Here: only an async handler needs a loop.
+    from durabatch.workers.tasks import Tasks
+
+    tasks = Tasks(link, link.backlog, start, handlers, allowance, windows, restore)
+    tasks.set_up()
+    return tasks
 
 
 def refusal(error: BaseException) -> Refused:
     """Return the message that says why the handler cannot be used."""
-    what = str(error) if isinstance(error, DurabatchError) else f"cannot load the handler: {type(error).__name__}: {error}"
+    what = (
+        message_of(error) if isinstance(error, DurabatchError) else f"cannot load the handler: {type(error).__name__}: {message_of(error)}"
+    )
     return Refused(capped(one_line(what), MAX_REFUSAL_BYTES), capped("".join(traceback.format_exception(error)), MAX_REFUSAL_BYTES))
 
 

@@ -1,30 +1,40 @@
 """
-What a worker has finished and not yet sent.
+What a worker has finished and not yet sent, dispatch by dispatch.
 
-One thread adds (the one that runs the items), any thread takes. Small results are added without a lock: ``list.append`` and the removal of
-a slice are each one step, so a result is either taken or still there. Everything else is rare and locked.
+Those who run the items add, any thread takes. Small results are added without a lock: ``list.append`` and the removal of a slice are each
+one step, so a result is either taken or still there. Everything else is rare and locked.
 """
 
 from __future__ import annotations
 
+import resource
+import sys
 import threading
 
 from durabatch.codec import frame_digest, pack_frame
 from durabatch.workers.protocol import Failure, Flush, Frame, Packed, Success, Work
 
-__all__ = ["Outcomes"]
+__all__ = ["RSS_UNIT", "Outcomes", "peak_rss_bytes"]
+
+#: What ``getrusage`` counts memory in.
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Outcomes:
     """
-    Finished items of one dispatch at a time.
+    Finished items of one dispatch.
 
     Args:
         worker: The worker's number, part of every record.
         inline_bytes: Values up to this many bytes of JSON travel as they are; bigger ones are packed, batch by batch.
+        dispatch_id: The dispatch.
+
+    Attributes:
+        waiting_bytes: About how much waits to be taken.
     """
 
-    def __init__(self, worker: int, inline_bytes: int) -> None:
+    def __init__(self, worker: int, inline_bytes: int, dispatch_id: int = 0) -> None:
+        self.dispatch_id = dispatch_id
         self.waiting_bytes = 0
         self._worker = worker
         self._inline_bytes = inline_bytes
@@ -33,6 +43,7 @@ class Outcomes:
         self._failed: list[Failure] = []
         self._packed: dict[int, list[Packed]] = {}
         self._raw: dict[int, bytearray] = {}
+        self._spends: dict[int, dict[str, float]] = {}
 
     def __bool__(self) -> bool:
         """Whether anything waits to be taken."""
@@ -52,7 +63,12 @@ class Outcomes:
             self._failed.append(failure)
             self.waiting_bytes += len(failure.message) + len(failure.traceback)
 
-    def take(self, dispatch_id: int, *, finished: bool) -> Flush:
+    def spend(self, item_id: int, spent: dict[str, float]) -> None:
+        """Note what an item spent, before its success or failure is added: both are then taken together."""
+        with self._lock:
+            self._spends[item_id] = spent
+
+    def take(self, *, finished: bool) -> Flush:
         """Return everything added so far, in the order in which it was added, and forget it. Compresses; may take a while."""
         with self._lock:
             succeeded = self._succeeded[:]
@@ -63,7 +79,8 @@ class Outcomes:
             self.waiting_bytes = 0
         frames = [frame_of(batch_id, bytes(data)) for batch_id, data in raw.items()]
         entries = [(*entry[:5], index, *entry[6:]) for index, batch_id in enumerate(raw) for entry in packed[batch_id]]
-        return Flush(dispatch_id, succeeded, entries, frames, failed, finished)
+        spends = self._take_spends(succeeded, entries, failed) if self._spends else {}
+        return Flush(self.dispatch_id, succeeded, entries, frames, failed, finished, peak_rss_bytes(), spends)
 
     def _pack(self, batch_id: int, work: Work, started_at_us: int, duration_us: int, data: bytes) -> None:
         with self._lock:
@@ -71,6 +88,23 @@ class Outcomes:
             entry = (work[0], work[1], self._worker, started_at_us, duration_us, 0, len(raw), len(data))
             self._packed.setdefault(batch_id, []).append(entry)
             raw += data
+
+    def _take_spends(self, succeeded: list[Success], packed: list[Packed], failed: list[Failure]) -> dict[int, dict[str, float]]:
+        """Return what the items of a flush spent; what others spent, whose end has not been added yet, stays."""
+        ids = [*(entry[0] for entry in succeeded), *(entry[0] for entry in packed), *(failure.item_id for failure in failed)]
+        with self._lock:
+            return {item_id: self._spends.pop(item_id) for item_id in ids if item_id in self._spends}
+
+
+def peak_rss_bytes() -> int:
+    """Return the most memory that this process, or one of the processes that it waited for, has ever had."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * RSS_UNIT
+    try:
+        with open("/proc/self/status", "rb") as status:
+            # What getrusage says of the process itself begins at the size of the one that started it.
+            return max(children, int(status.read().partition(b"VmHWM:")[2].split(maxsplit=1)[0]) * 1024)
+    except (OSError, IndexError):
+        return max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT)
 
 
 def frame_of(batch_id: int, raw: bytes) -> Frame:

@@ -5,11 +5,12 @@ A frame is ``magic, length, CRC-32, body``; the body is MessagePack of one of th
 means that the pipe was written to by somebody else or cut in the middle; the reader raises :class:`ProtocolError` and the
 coordinator treats the worker as dead. Payloads and results travel as JSON text that neither side of the pipe parses.
 
-    coordinator ──▶ worker      Start, Dispatch, Release, Interrupt, Stop
+    coordinator ──▶ worker      Start, Dispatch, Release, Tune, Collect, Interrupt, Stop
     worker ──▶ coordinator      Ready, Flush, Released, Refused
 
-One Start comes first and is answered by Ready or Refused. Dispatches run in the order in which they came, items in the order of
-the dispatch. Items that were not started when a Release arrives come back in a Released frame and are never started afterwards.
+One Start comes first and is answered by Ready or Refused. Dispatches are begun in the order in which they came, items in the order of
+the dispatch; with several at once they end in any order, and dispatches overlap. Items that were not started when a Release arrives
+come back in a Released frame and are never started afterwards.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 
 __all__ = [
     "MAX_FRAME_BYTES",
+    "Collect",
     "Dispatch",
     "Failure",
     "Flush",
@@ -40,6 +42,7 @@ __all__ = [
     "Stop",
     "Success",
     "ToWorker",
+    "Tune",
     "Work",
     "decode_from_worker",
     "decode_to_worker",
@@ -67,8 +70,12 @@ class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
     """
     Everything a worker needs before its first item.
 
-    ``handler`` is the JSON form of a handler reference (see :mod:`durabatch.loading`), ``params`` the values for its keyword-only
-    parameters with secrets still as references, ``sys_path`` the module path of the coordinator.
+    ``handler`` and ``preflight`` are the JSON forms of handler references (see :mod:`durabatch.loading`), ``params`` the values for the
+    keyword-only parameters with secrets still as references, ``sys_path`` the module path of the coordinator.
+
+    ``concurrency`` items run at once at first, and never more than ``cell_count``, the number of the worker's cells from ``cell`` on.
+    ``timeout_s`` ends attempts of async handlers and of commands; sync functions are ended from outside. ``marker`` stands in the
+    environment of everything that the worker starts, as DURABATCH_RUN_MARKER.
     """
 
     worker: int
@@ -82,6 +89,12 @@ class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
     inline_bytes: int
     max_result_bytes: int
     term_grace_s: float
+    concurrency: int = 1
+    cell_count: int = 1
+    timeout_s: float | None = None
+    cpu_limit_s: float | None = None
+    preflight: dict[str, Any] | None = None
+    marker: str = ""
 
 
 class Group(msgspec.Struct, array_like=True, frozen=True):
@@ -92,10 +105,17 @@ class Group(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Dispatch(msgspec.Struct, tag="dispatch", frozen=True):
-    """Items to run, in this order."""
+    """
+    Items to run, in this order.
+
+    ``check`` hands them to the preflight check instead of the handler. ``limits`` has, for items with a deadline of their own, the seconds
+    that are left to them; the smaller of it and the timeout counts.
+    """
 
     dispatch_id: int
     groups: list[Group]
+    check: bool = False
+    limits: dict[int, float] = {}
 
 
 class Release(msgspec.Struct, tag="release", frozen=True):
@@ -104,8 +124,19 @@ class Release(msgspec.Struct, tag="release", frozen=True):
     limit: int | None = None
 
 
+class Tune(msgspec.Struct, tag="tune", frozen=True):
+    """From now on another timeout, also for what is running, and another concurrency; that is capped by the number of cells."""
+
+    timeout_s: float | None
+    concurrency: int
+
+
+class Collect(msgspec.Struct, tag="collect", frozen=True):
+    """Memory runs short: collect garbage before the next item."""
+
+
 class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
-    """Stop at once: flush what is finished and exit; the item in the cell is interrupted, not failed."""
+    """Stop at once: flush what is finished and exit; the items in the cells are interrupted, not failed."""
 
 
 class Stop(msgspec.Struct, tag="stop", frozen=True):
@@ -138,8 +169,13 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     """
     One attempt that did not succeed.
 
-    ``outcome`` is an :class:`~durabatch.states.AttemptOutcome`; ``retryable`` False means that further attempts are pointless
-    (``Fail``); texts are capped. ``exit_code`` and the tails are set for commands.
+    ``outcome`` is an :class:`~durabatch.states.AttemptOutcome`: failed, timed_out, skipped, snoozed, and interrupted for what an inline
+    run cut off. ``retryable`` False means that further attempts are pointless (``Fail``); texts are capped. ``exit_code`` and the tails are
+    set for commands.
+
+    ``error_group`` is the same for errors that differ only in numbers, names and places. ``kinds`` are the class names by which a retry
+    policy knows the error. ``after_s`` is when to try again, if the handler said so. Skipped and snoozed have no ``error_type``; their
+    ``message`` is the reason, and ``remedy`` what to do about a skipped item. ``peak_rss_bytes`` is that of a command's process.
     """
 
     item_id: int
@@ -155,13 +191,19 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     exit_code: int | None = None
     stdout_tail: str | None = None
     stderr_tail: str | None = None
+    error_group: str = ""
+    kinds: list[str] = []
+    after_s: float | None = None
+    remedy: str | None = None
+    peak_rss_bytes: int | None = None
 
 
 class Flush(msgspec.Struct, tag="flush", frozen=True):
     """
     What a worker finished since its last flush, all of one dispatch.
 
-    ``finished`` is True in the last flush of the dispatch: every item of it is then ended or released.
+    ``finished`` is True in the last flush of the dispatch: every item of it is then ended or released. ``peak_rss_bytes`` is the most
+    memory that the worker, or one of the processes it waited for, has ever had. ``spends`` has, for items of this flush, what they spent by unit.
     """
 
     dispatch_id: int
@@ -170,6 +212,8 @@ class Flush(msgspec.Struct, tag="flush", frozen=True):
     frames: list[Frame]
     failed: list[Failure]
     finished: bool
+    peak_rss_bytes: int = 0
+    spends: dict[int, dict[str, float]] = {}
 
 
 class Released(msgspec.Struct, tag="released", frozen=True):
@@ -178,7 +222,7 @@ class Released(msgspec.Struct, tag="released", frozen=True):
     items: dict[int, list[int]]
 
 
-ToWorker = Start | Dispatch | Release | Interrupt | Stop
+ToWorker = Start | Dispatch | Release | Tune | Collect | Interrupt | Stop
 FromWorker = Ready | Refused | Flush | Released
 
 _T = TypeVar("_T")

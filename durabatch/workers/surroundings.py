@@ -16,7 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["end_relatives", "prepare", "restorer", "set_aside"]
+__all__ = ["ITEM_MARKER", "RUN_MARKER", "end_marked", "end_relatives", "prepare", "restorer", "set_aside"]
+
+#: Environment variables that mark what the processes of a run, and of one attempt of a command, have started.
+RUN_MARKER, ITEM_MARKER = "DURABATCH_RUN_MARKER", "DURABATCH_ITEM_MARKER"
 
 #: Descriptors of ours stand above this number: far from what handlers open, and above what careless ones close.
 FIRST_DESCRIPTOR = 512
@@ -113,6 +116,29 @@ def end_relatives() -> None:
             kill(pid)
         if not others:
             return
+
+
+def end_marked(marker: str) -> None:
+    """Kill the processes that have this item's marker in their environment; finds none on systems without ``/proc``."""
+    mark = f"{ITEM_MARKER}={marker}\0".encode()
+    for _ in range(ROUNDS):
+        others = [pid for pid in marked_with(mark) if pid != os.getpid()]
+        for pid in others:
+            kill(pid)
+        if not others:
+            return
+
+
+def marked_with(mark: bytes) -> Iterator[int]:
+    """Yield the pids of processes that have not ended and have *mark* in the environment they were started with."""
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            # Of one that has ended and was not waited for nothing is left to read.
+            if mark in entry.read_bytes():
+                yield int(entry.parent.name)
+        except OSError:
+            # Gone meanwhile, or of another user.
+            continue
 
 
 def session_members(session: int) -> Iterator[int]:

@@ -132,7 +132,9 @@ def check_fields(argv: Sequence[str], payload: str) -> None:
             field_of(item, name)
         except CommandError as error:
             there = f"; available: {', '.join(map(str, item))}" if isinstance(item, dict) else ""
-            raise HandlerImportError(f"the command names {{{name}}}, which the first item does not have{there}", "A brace itself is written {{ or }}.") from error
+            raise HandlerImportError(
+                f"the command names {{{name}}}, which the first item does not have{there}", "A brace itself is written {{ or }}."
+            ) from error
 
 
 def field_of(item: object, name: str) -> object:

@@ -17,14 +17,16 @@ from durabatch.workers.cells import Cells
 from durabatch.workers.spawn import spawn_argv
 
 PATIENCE_S = 30
+#: Cells of each worker: as many as any test wants items at once.
+CELLS = 8
 
 
 class WorkerProcess:
     """The coordinator's view of one worker."""
 
-    def __init__(self, folder, *, cells, cell=0, handler=None, params=None, **limits):
-        self.cells, self.cell = cells, cell
-        self.errors = folder / f"worker{cell}.err"
+    def __init__(self, folder, *, cells, number=1, handler=None, params=None, **limits):
+        self.cells, self.number, self.cell = cells, number, (number - 1) * cells.per_worker
+        self.errors = folder / f"worker{number}.err"
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
         inbound, self.to_worker = os.pipe()
         self.from_worker, outbound = os.pipe()
@@ -42,17 +44,19 @@ class WorkerProcess:
         self.frames = protocol.FrameBuffer()
         self.inbox = []
         self.start = {
-            "worker": cell + 1,
+            "worker": number,
             "run_id": 1,
             "run_name": "nightly",
             "handler": handler or {"kind": "python", "target": "jobs:work"},
             "params": params or {},
             "sys_path": [str(folder), *sys.path],
             "cells_path": str(folder / "cells"),
-            "cell": cell,
+            "cell": self.cell,
+            "cell_count": cells.per_worker,
             "inline_bytes": 1024,
             "max_result_bytes": 1 << 20,
             "term_grace_s": 0.3,
+            "marker": f"test-{os.getpid()}-{folder.name}",
             **limits,
         }
         self.send(protocol.Start(**self.start))
@@ -64,10 +68,10 @@ class WorkerProcess:
     def send(self, message):
         os.write(self.to_worker, protocol.encode(message))
 
-    def dispatch(self, dispatch_id, *payloads, batch_id=1, first=1, number=1):
+    def dispatch(self, dispatch_id, *payloads, batch_id=1, first=1, number=1, **more):
         """Send items with the keys k1, k2, ... and ids that begin with *first*."""
         items = [(first + index, number, f"k{first + index}", payload) for index, payload in enumerate(payloads)]
-        self.send(protocol.Dispatch(dispatch_id, [protocol.Group(batch_id, items)]))
+        self.send(protocol.Dispatch(dispatch_id, [protocol.Group(batch_id, items)], **more))
 
     def receive(self, kind=None):
         """Return the next message, of the given kind if one is given; EOFError when the worker is gone."""
@@ -116,6 +120,14 @@ class WorkerProcess:
         except EOFError:
             return True
 
+    def is_gone_after(self, found):
+        """Put the flushes that still come into *found*; True when the worker is gone."""
+        try:
+            while True:
+                found.append(self.receive(protocol.Flush))
+        except EOFError:
+            return True
+
     def wait(self):
         return self.process.wait(PATIENCE_S)
 
@@ -123,8 +135,12 @@ class WorkerProcess:
         return self.errors.read_text(errors="replace")
 
     def at(self):
-        """The worker's cell."""
+        """The worker's first cell."""
         return self.cells.at(self.cell)
+
+    def shown(self):
+        """The ids of the items that the worker's cells show."""
+        return sorted(cell.item_id for cell in self.cells.of_worker(self.number))
 
     def close(self):
         if self.process.poll() is None:
@@ -146,12 +162,12 @@ def folder(tmp_path):
 @pytest.fixture
 def start(folder):
     """Start workers: ``start(source)`` with the text of jobs.py, waits for Ready unless told not to."""
-    cells = Cells.create(folder / "cells", 4, process.boot_id(), 1)
+    cells = Cells.create(folder / "cells", 4 * CELLS, process.boot_id(), 1, CELLS)
     started = []
 
     def start_worker(source="def work(item): return item", *, ready=True, **settings):
         (folder / "jobs.py").write_text(textwrap.dedent(source))
-        worker = WorkerProcess(folder, cells=cells, cell=len(started), **settings)
+        worker = WorkerProcess(folder, cells=cells, number=len(started) + 1, **settings)
         started.append(worker)
         if ready:
             assert worker.receive(protocol.Ready).pid == worker.pid
@@ -183,3 +199,21 @@ def eventually():
             time.sleep(0.002)
 
     return wait_for
+
+
+@pytest.fixture
+def gate(folder, eventually):
+    """Wait until items have begun, and let items go: for handlers that touch ``beganITEM`` and wait for ``goITEM``."""
+
+    class Gate:
+        def begun(self, *items):
+            eventually(lambda: all((folder / f"began{item}").exists() for item in items))
+
+        def has_begun(self, item):
+            return (folder / f"began{item}").exists()
+
+        def open(self, *items):
+            for item in items:
+                (folder / f"go{item}").touch()
+
+    return Gate()

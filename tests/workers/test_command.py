@@ -9,7 +9,9 @@ import pytest
 
 from durabatch import process
 from durabatch.errors import HandlerImportError
-from durabatch.workers.command import MAX_CAPTURE_BYTES, TAIL_BYTES, Capture, load
+from durabatch.workers.allowance import Allowance
+from durabatch.workers.capture import MAX_CAPTURE_BYTES, TAIL_BYTES, Capture
+from durabatch.workers.command import load
 from durabatch.workers.protocol import Failure, Interrupt
 
 
@@ -112,7 +114,7 @@ def test_a_shell_never_reads_a_value_as_code(command, folder, script, payload, p
 def test_a_script_that_hides_a_placeholder_is_refused(script, words):
     """Where the shell would not put the value in, or would take it apart, the template is refused before any item."""
     with pytest.raises(HandlerImportError, match=words):
-        load({"kind": "command", "argv": [script], "shell": True, "parse": "none"}, max_output_bytes=100)
+        load({"kind": "command", "argv": [script], "shell": True, "parse": "none"}, Allowance(), max_output_bytes=100)
 
 
 def test_a_shell_guards_the_places_where_options_stand(command):
@@ -128,13 +130,13 @@ def test_a_shell_guards_the_places_where_options_stand(command):
 def test_a_wrong_template_is_refused(argv, words):
     """Templates are checked before any item."""
     with pytest.raises(HandlerImportError, match=words):
-        load({"kind": "command", "argv": argv, "shell": False, "parse": "none"}, max_output_bytes=100)
+        load({"kind": "command", "argv": argv, "shell": False, "parse": "none"}, Allowance(), max_output_bytes=100)
 
 
 def test_an_unknown_parse_is_refused():
     """The error names what there is."""
     with pytest.raises(HandlerImportError, match="not one of none, json, lines"):
-        load({"kind": "command", "argv": ["echo"], "shell": False, "parse": "xml"}, max_output_bytes=100)
+        load({"kind": "command", "argv": ["echo"], "shell": False, "parse": "xml"}, Allowance(), max_output_bytes=100)
 
 
 def test_the_item_stands_in_the_environment(command):

@@ -14,14 +14,14 @@ def work(item_id):
 
 def test_what_was_taken_is_gone():
     """Outcomes are taken once, in the order in which they were added."""
-    outcomes = Outcomes(3, 10)
+    outcomes = Outcomes(3, 10, 9)
     assert not outcomes
     outcomes.succeed(1, work(1), 5, 6, "11")
     outcomes.succeed(1, work(2), 7, 8, "22")
     assert outcomes
-    assert outcomes.take(9, finished=True).succeeded == [(1, 1, 3, 5, 6, "11"), (2, 1, 3, 7, 8, "22")]
+    assert outcomes.take(finished=True).succeeded == [(1, 1, 3, 5, 6, "11"), (2, 1, 3, 7, 8, "22")]
     assert not outcomes
-    assert outcomes.take(9, finished=False).succeeded == []
+    assert outcomes.take(finished=False).succeeded == []
 
 
 def test_the_inline_limit_counts_bytes():
@@ -30,7 +30,7 @@ def test_the_inline_limit_counts_bytes():
     outcomes.succeed(4, work(1), 0, 0, '"éé"')
     outcomes.succeed(4, work(2), 0, 0, '"ééé"')
     outcomes.succeed(5, work(3), 0, 0, '"abcdefg"')
-    flush = outcomes.take(1, finished=True)
+    flush = outcomes.take(finished=True)
     assert [success[0] for success in flush.succeeded] == [1]
     assert [(entry[0], entry[5:]) for entry in flush.packed] == [(2, (0, 0, 8)), (3, (1, 0, 9))]
     assert [unpack_frame(frame.data, raw_bytes=frame.raw_bytes, limit_bytes=99).decode() for frame in flush.frames] == [
@@ -46,7 +46,7 @@ def test_nothing_is_lost_or_doubled_between_two_threads():
 
     def take():
         while not done.is_set() or outcomes:
-            flush = outcomes.take(1, finished=False)
+            flush = outcomes.take(finished=False)
             found.extend(success[0] for success in flush.succeeded)
             found.extend(entry[0] for entry in flush.packed)
 
