@@ -13,7 +13,7 @@ from typing import Any
 from durabatch.errors import InputError
 from durabatch.intake.problems import available, did_you_mean
 
-__all__ = ["MAX_KEY_BYTES", "Keys", "UnusableKeyError", "key_text"]
+__all__ = ["MAX_KEY_BYTES", "MISSING", "Keys", "UnusableKeyError", "key_text", "lookup"]
 
 #: Bytes of UTF-8 in a key.
 MAX_KEY_BYTES = 512
@@ -22,7 +22,8 @@ KEY_FIELDS = ("key", "id")
 #: Integers of more bits have more than 512 digits.
 MAX_KEY_BITS = 1700
 
-_MISSING = object()
+#: What ``lookup`` finds where nothing is.
+MISSING = object()
 
 
 class UnusableKeyError(ValueError):
@@ -59,7 +60,7 @@ class Keys:
             return
         self.decided = True
         if isinstance(record, Mapping):
-            self.field = next((field for field in KEY_FIELDS if _usable(record.get(field, _MISSING))), None)
+            self.field = next((field for field in KEY_FIELDS if _usable(record.get(field, MISSING))), None)
         self._say()
 
     def _say(self) -> None:
@@ -69,7 +70,7 @@ class Keys:
         """Return the key of *record*; UnusableKeyError when the field is missing or its value cannot be a key."""
         assert self.field is not None
         value = lookup(record, self.field)
-        if value is _MISSING:
+        if value is MISSING:
             raise UnusableKeyError(f"key '{self.field}' is missing")
         try:
             return key_text(value)
@@ -78,7 +79,7 @@ class Keys:
 
     def refuse_unknown(self, record: object, where: str, word: str) -> None:
         """Raise InputError, with the names there are, when the first *record* of *where* lacks the field that the user named."""
-        if not self._named or self.field is None or lookup(record, self.field) is not _MISSING:
+        if not self._named or self.field is None or lookup(record, self.field) is not MISSING:
             return
         names = [str(name) for name in record] if isinstance(record, Mapping) else []
         place = f"key {word} '{self.field}' is missing from {where}"
@@ -93,7 +94,7 @@ def lookup(record: object, field: str) -> object:
         return record[field]
     head, dot, rest = field.partition(".")
     if not dot or not isinstance(record, Mapping) or head not in record:
-        return _MISSING
+        return MISSING
     return lookup(record[head], rest)
 
 

@@ -1,38 +1,31 @@
 """
 From what a Python caller says (a function, some items, a few settings) to a request that the runner understands.
 
-Everything wrong is refused here, before a ledger is touched.
+Everything wrong is refused here, before a ledger is touched. Configuration files and variables are of the command line alone: what a
+Python program does is written in the program.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from durabatch import decorator, loading, options
+from durabatch.config.declaring import declared_fields
+from durabatch.config.exception_names import settled
+from durabatch.config.keys import by_field, named
 from durabatch.errors import UsageError
+from durabatch.flow.batching import BatchSettings, strategy
 from durabatch.intake.open import open_items, open_source
-from durabatch.intake.problems import did_you_mean
 from durabatch.intake.source import Source
 from durabatch.intake.spec import InputSpec
 from durabatch.ledger.paths import ledger_files
 from durabatch.models import RunSettings
 from durabatch.runner.request import RunRequest
 
-__all__ = ["Handler", "Items", "ask", "ask_again"]
-
-#: Least and most of the settings that are whole numbers.
-WHOLE = {
-    "workers": (0, options.MAX_WORKERS),
-    "batch_size": (1, 1_000_000),
-    "pipeline_depth": (1, 5),
-    "max_attempts": (1, 1_000_001),
-    "max_item_bytes": (1, options.MAX_SIZE_BYTES),
-    "max_result_bytes": (1, options.MAX_SIZE_BYTES),
-}
+__all__ = ["Handler", "Items", "ask", "ask_again", "with_known_names"]
 
 #: Handlers as users name them: a function, or ``module:function`` / ``file.py:function``.
 Handler = Callable[..., object] | str
@@ -50,10 +43,17 @@ def ask(handler: Handler, items: Items, *, key: str | None, settings: dict[str, 
     refuse_in_worker()
     usable(settings)
     reference, function, own_name, spec = described(handler, settings.get("params") or {})
-    chosen = checked_settings(settings, spec, inline=reference is None)
+    chosen = checked_settings(settings, spec, reference, function)
     source, source_spec = opened(items, key, spec, chosen, ledger_files(ledger).all())
     return RunRequest(
-        verb="run", ledger=ledger, settings=chosen, handler=reference, function=function, source=source, source_spec=source_spec, series=own_name
+        verb="run",
+        ledger=ledger,
+        settings=chosen,
+        handler=reference,
+        function=function,
+        source=source,
+        source_spec=source_spec,
+        series=own_name,
     )
 
 
@@ -61,11 +61,14 @@ def refuse_in_worker() -> None:
     """Refuse to start a run while a worker imports the module that holds the handler."""
     if decorator.in_worker:
         raise UsageError(
-            "a run was started while a worker imported the handler's module", 'Put the call under `if __name__ == "__main__":`, as for multiprocessing.'
+            "a run was started while a worker imported the handler's module",
+            'Put the call under `if __name__ == "__main__":`, as for multiprocessing.',
         )
 
 
-def described(handler: Handler, params: dict[str, Any]) -> tuple[dict[str, Any] | None, Callable[..., object] | None, str, decorator.HandlerSpec]:
+def described(
+    handler: Handler, params: dict[str, Any]
+) -> tuple[dict[str, Any] | None, Callable[..., object] | None, str, decorator.HandlerSpec]:
     """Return reference, function (for inline runs alone), name and spec of a handler."""
     quoted = loading.quote_params(params)
     if isinstance(handler, str):
@@ -101,41 +104,57 @@ def usable(settings: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: A name that is no setting, or a value that is none for it.
     """
-    known = asdict(RunSettings())
+    known = by_field()
     for name in settings:
         if name not in known:
-            close = did_you_mean(name, list(known))
-            raise UsageError(f"unknown setting {name!r}", close or f"There are: {', '.join(known)}.")
-    given = {name: value for name, value in settings.items() if value is not None}
-    return {name: usable_value(name, value) for name, value in given.items()}
+            raise UsageError(f"unknown setting {name!r}", near_setting(name) or f"There are: {', '.join(known)}.")
+    return {name: known[name].kind.accept(value, name=name) for name, value in settings.items() if value is not None}
 
 
-def usable_value(name: str, value: Any) -> Any:
-    """Return the value of one setting as it is stored; UsageError when it is none for it."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if name in WHOLE:
-        least, most = WHOLE[name]
-        if not isinstance(value, int) or not is_number or not least <= value <= most:
-            raise UsageError(f"{name}={value!r} is not a whole number from {least:,} to {most:,}")
-    elif name == "params":
-        if not isinstance(value, Mapping):
-            raise UsageError(f"params={value!r} is not a mapping of names to values")
-        return loading.quote_params(value)
-    elif name == "output":
-        return str(Path(value).absolute())
-    elif not is_number or not 0 <= value <= options.MAX_DURATION_S:
-        raise UsageError(f"{name}={value!r} is not a number of seconds, 0 or more")
-    return value
+def near_setting(name: str) -> str:
+    """Return the hint for a name that is no setting: the one that is called so on the command line, or the nearest."""
+    option = named(name)
+    if option is not None and option.field is not None:
+        return f"In Python {option.flag} is {option.field}."
+    return options.did_you_mean(name, by_field())
 
 
-def checked_settings(settings: dict[str, Any], spec: decorator.HandlerSpec, *, inline: bool) -> RunSettings:
-    """Return the settings of a run, with the handler's own wishes where the caller has none."""
-    wished = {"max_attempts": spec.max_attempts} if spec.max_attempts is not None else {}
-    defaults: dict[str, Any] = {"workers": 0 if inline else options.usable_cores(), **wished}
-    chosen = {**defaults, **usable(settings)}
+def checked_settings(
+    settings: dict[str, Any], spec: decorator.HandlerSpec, reference: dict[str, Any] | None, function: Callable[..., object] | None
+) -> RunSettings:
+    """
+    Return the settings of a run: the caller's, else what the handler declares, else the defaults; all that they name is known to exist.
+
+    Args:
+        reference: Of the handler; None when it has no importable name.
+    """
+    inline = reference is None
+    chosen = {"workers": 0 if inline else options.usable_cores(), **declared_fields(spec), **usable(settings)}
     if inline and chosen["workers"]:
-        raise UsageError("this handler has no importable name, so worker processes cannot find it", "Put it into a module, or use workers=0.")
-    return RunSettings(**chosen)
+        raise UsageError(
+            "this handler has no importable name, so worker processes cannot find it", "Put it into a module, or use workers=0."
+        )
+    return with_known_names(RunSettings(**chosen), reference, function, label=str)
+
+
+def with_known_names(
+    settings: RunSettings, handler: dict[str, Any] | None, function: Callable[..., object] | None = None, *, label: Callable[[str], str]
+) -> RunSettings:
+    """
+    Return *settings* once what they name is known to exist: exceptions, which get the names that failures carry, and the batching strategy.
+
+    Args:
+        handler: Reference of the handler, in whose module exceptions are looked for.
+        label: What a message calls a field.
+
+    Raises:
+        UsageError: It does not.
+    """
+    try:
+        strategy(settings.batch_strategy, BatchSettings(settings.batch_size, settings.batch_seconds, settings.memory_threshold))
+    except UsageError as error:
+        raise UsageError(error.what.replace("--batch-strategy", label("batch_strategy"), 1), error.hint) from error
+    return settled(settings, handler, function, label=label)
 
 
 def opened(

@@ -12,16 +12,18 @@ from typing import Any
 from durabatch import loading, process
 from durabatch.clock import now_us
 from durabatch.engine.active import ActiveRun, load
-from durabatch.engine.retry import retry
+from durabatch.engine.retry import Chosen, retry
 from durabatch.engine.start import create_run, resume_run
 from durabatch.errors import InputChangedError, UsageError
 from durabatch.intake.open import open_source
+from durabatch.intake.ranking import place_of
 from durabatch.intake.source import Page, Source
 from durabatch.intake.spec import InputSpec
 from durabatch.ledger import batch, event, run
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.run import RunRow
 from durabatch.models import RunSettings
+from durabatch.runner.asking import with_known_names
 from durabatch.runner.feeding import Feeder, first_page
 from durabatch.runner.request import RunRequest
 from durabatch.states import RunState
@@ -42,6 +44,7 @@ class Choice:
         feeder: Takes the rest of the input in; None when nothing more can or need be read.
         ended_before: Items that had ended before this call; None for a new run.
         nothing_to_do: The run is finished and its input unchanged.
+        is_async: The handler is a coroutine function.
     """
 
     active: ActiveRun
@@ -50,6 +53,7 @@ class Choice:
     feeder: Feeder | None = None
     ended_before: int | None = None
     nothing_to_do: bool = False
+    is_async: bool = False
 
 
 #: The first page of a source that was looked at before the ledger was made, and the pages after it.
@@ -70,12 +74,13 @@ def peek(request: RunRequest) -> Peeked | None:
     return None
 
 
-def check_first(request: RunRequest, page: Page) -> None:
+def check_first(request: RunRequest, page: Page) -> bool:
     """Make sure that the handler of a new run can be used, and a command with its first item; HandlerImportError or UsageError if not."""
     handler = request.handler or {"kind": "inline", "name": request.series}
-    check_handler(handler, request.settings, request)
+    is_async = check_handler(handler, request.settings, request)
     if handler["kind"] == "command" and page.rows:
         check_fields(handler["argv"], page.rows[0][1])
+    return is_async
 
 
 def choose(ledger: Connection, request: RunRequest, peeked: Peeked | None) -> Choice:
@@ -101,7 +106,7 @@ def choose_new(ledger: Connection, request: RunRequest, peeked: Peeked | None) -
     """Create the next run of the series with its first page; all of it or nothing is on disk."""
     source = required_source(request)
     page, pages = peeked or first_page(source)
-    check_first(request, page)
+    is_async = check_first(request, page)
     handler = request.handler or {"kind": "inline", "name": request.series}
     with ledger.transaction():
         run_id = create_run(
@@ -109,12 +114,12 @@ def choose_new(ledger: Connection, request: RunRequest, peeked: Peeked | None) -
             fingerprint=source.fingerprint(), settings=request.settings.as_json(), now_us=now_us(),
         )  # fmt: skip
         active = load(ledger, run_id)
-        feeder = Feeder(ledger, active, source)
+        feeder = Feeder(ledger, active, source, place_of(request.settings))
         feeder.begin(page, pages)
         active.write_tally(ledger)
     if source.key_note is not None:
         request.note(source.key_note)
-    return Choice(active, request.settings, handler, feeder)
+    return Choice(active, request.settings, handler, feeder, is_async=is_async)
 
 
 def required_source(request: RunRequest) -> Source:
@@ -126,17 +131,20 @@ def required_source(request: RunRequest) -> Source:
 
 def choose_again(ledger: Connection, request: RunRequest, row: RunRow, source: Source | None) -> Choice:
     """Go on with a run that exists, with the settings of this call, after its input was found to be the recorded one."""
+    if request.retry_failed:
+        retry(ledger, row.run_id, Chosen(), now_us=now_us())
+        row = run.get(ledger, row.run_id)
     active = load(ledger, row.run_id)
     choice = Choice(active, request.settings, request.handler or row.handler, ended_before=row.ended_count)
     if source is not None:
-        choice.feeder = Feeder(ledger, active, source)
+        choice.feeder = Feeder(ledger, active, source, place_of(request.settings))
         settle_input(choice.feeder, source, row)
     is_idle = choice.feeder is None or choice.feeder.is_done
     choice.nothing_to_do = row.state == RunState.FINISHED and is_idle and active.open_count == 0
     republish_elsewhere(ledger, row, choice.settings)
     if choice.nothing_to_do:
         return choice
-    check_handler(choice.handler, choice.settings, request)
+    choice.is_async = check_handler(choice.handler, choice.settings, request)
     fingerprint = source.fingerprint() if source is not None else None
     resume_run(ledger, row.run_id, handler=choice.handler, settings=choice.settings.as_json(), fingerprint=fingerprint, now_us=now_us())
     return choice
@@ -172,9 +180,15 @@ def republish_elsewhere(ledger: Connection, row: RunRow, settings: RunSettings) 
 def choose_resume(ledger: Connection, request: RunRequest, row: RunRow) -> Choice:
     """Go on with a recorded run as it was started, apart from the overrides; its input is opened again where it has a name."""
     check_trust(ledger, request)
-    settings = replace(RunSettings.from_json(row.settings), **request.overrides)
+    settings = overridden(row, request)
     source = None if row.intake_complete else reopened_source(row, settings, ledger.files.all())
     return choose_again(ledger, replace(request, settings=settings), row, source)
+
+
+def overridden(row: RunRow, request: RunRequest) -> RunSettings:
+    """Return the recorded settings of a run with those of this call; UsageError for a name of an exception or a strategy that nobody knows."""
+    settings = replace(RunSettings.from_json(row.settings), **request.overrides)
+    return with_known_names(settings, request.handler or row.handler, request.function, label=lambda field: f"--{field.replace('_', '-')}")
 
 
 def reopened_source(row: RunRow, settings: RunSettings, exclude: tuple[str, ...]) -> Source | None:
@@ -186,16 +200,17 @@ def reopened_source(row: RunRow, settings: RunSettings, exclude: tuple[str, ...]
 
 
 def choose_retry(ledger: Connection, request: RunRequest) -> Choice:
-    """Make the failed items of a run pending again, and go on with it without its input."""
+    """Make ended items of a run pending again, and go on with it without its input."""
     check_trust(ledger, request)
     row = run.find(ledger, request.run)
-    settings = replace(RunSettings.from_json(row.settings), **request.overrides)
-    with ledger.transaction():
-        count = retry(ledger, row.run_id, error_type=request.error_type, now_us=now_us())
-        if not count:
-            return Choice(load(ledger, row.run_id), settings, row.handler, ended_before=row.ended_count, nothing_to_do=True)
-        # A handler that cannot be imported takes all of this back.
-        choice = choose_again(ledger, replace(request, settings=settings), run.get(ledger, row.run_id), None)
+    settings = overridden(row, request)
+    chosen = Chosen(states=request.states, error_type=request.error_type, group=request.group, keys=request.keys, where=request.where)
+    # A handler that cannot be imported leaves the items as they are.
+    check_handler(request.handler or row.handler, settings, request)
+    count = retry(ledger, row.run_id, chosen, now_us=now_us())
+    if not count:
+        return Choice(load(ledger, row.run_id), settings, row.handler, ended_before=row.ended_count, nothing_to_do=True)
+    choice = choose_again(ledger, replace(request, settings=settings), run.get(ledger, row.run_id), None)
     choice.ended_before = row.ended_count - count
     return choice
 
@@ -213,18 +228,23 @@ def check_trust(ledger: Connection, request: RunRequest) -> None:
         )
 
 
-def check_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> None:
+def check_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> bool:
     """
     Make sure that the handler can be imported and called, before anything is written and a worker tries.
+
+    Returns:
+        Whether it is a coroutine function.
 
     Raises:
         HandlerImportError, UsageError: It cannot.
     """
+    if settings.preflight is not None:
+        loading.check_preflight(settings.preflight, settings.params)
     if request.function is not None:
-        return
+        return loading.check_function(request.function, settings.params).is_async
     if handler["kind"] == "inline":
         raise UsageError(
             f"handler {handler['name']!r} of this run has no importable name, so only its own program can call it",
             "Start the same call again, or name a handler that can be imported.",
         )
-    loading.check(handler, settings.params)
+    return loading.check(handler, settings.params).is_async

@@ -1,39 +1,45 @@
 """
 The coordinator: one thread, one loop; a tick is one write transaction.
 
-    wait for the workers  →  record · take in · hand out, in one commit  →  send · publish · tell
+    wait for the workers  →  record · take in · hand out, in one commit  →  learn · send · supervise · obey · publish · tell
 
 Everything that happened since the last tick shares one fsync, and nothing is sent or shown that is not on disk.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from durabatch.clock import monotonic_s, now_us
-from durabatch.engine.active import ActiveRun
-from durabatch.engine.claim import Claim, claim, seal_when_exhausted
-from durabatch.engine.finish import Returned, finish
-from durabatch.engine.release import release
-from durabatch.errors import HandlerImportError, RunHaltedError
-from durabatch.flow.batching import FixedBatches
-from durabatch.flow.sizing import DispatchSize
+from durabatch.engine.active import ActiveRun, reload
+from durabatch.engine.claim import seal_when_exhausted
+from durabatch.engine.note_limit import note_limit
+from durabatch.errors import LedgerFullError
+from durabatch.flow.batching import Measured
 from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
 from durabatch.models import RunSettings
-from durabatch.runner.crew import Crew, Held, Member
+from durabatch.runner.allotting import Allotter
+from durabatch.runner.crew import Crew
 from durabatch.runner.feeding import Feeder
+from durabatch.runner.governing import Governor, Leave
+from durabatch.runner.kinds import Kind
+from durabatch.runner.machine import Machine
 from durabatch.runner.pace import Pace
-from durabatch.runner.pool import Arrived, Died, Event, Pool
-from durabatch.runner.returns import crashed, interrupted, of_flush, seconds_of
-from durabatch.workers.protocol import Dispatch, Flush, Group, Ready, Refused, Release, Released
+from durabatch.runner.phases import CHECKED, Checking, Handling, Phase
+from durabatch.runner.pool import Event, Pool
+from durabatch.runner.recording import Recorder
+from durabatch.runner.request import RunRequest
+from durabatch.runner.room import Room
+from durabatch.runner.round import Round
+from durabatch.runner.staffing import Staff
+from durabatch.runner.supervising import Supervisor
+from durabatch.workers.protocol import Dispatch, Group, Release, Tune
 
-__all__ = ["Coordinator"]
+__all__ = ["Coordinator", "Stopping"]
 
-#: Characters of payload in one dispatch, and so at most ``pipeline_depth`` times that in a worker.
-DISPATCH_BYTES = 1 << 20
 #: Frames of the log after which it is moved into the ledger, and the seconds after which it is moved anyway.
 CHECKPOINT_FRAMES, CHECKPOINT_S = 4000, 2.0
-#: Workers in a row that may die before they are ready.
-MAX_FAILED_STARTS = 3
 #: A neighbour gives items away when its own would last longer than this.
 WORTH_SHARING_S = 0.05
 #: Seconds in which flushes are gathered for one commit when there is time.
@@ -42,89 +48,156 @@ TOGETHER_S = 0.025
 PATIENCE_S = 0.5
 
 
+@dataclass(slots=True)
+class Stopping:
+    """Why the run stops before its end, and since when; ``cancelled`` says that it is not to be resumed."""
+
+    reason: str
+    since_s: float
+    cancelled: bool = False
+    exit_code: int = 3
+
+
 class Coordinator:
     """
-    Drives one run until nothing is left to do or ``stop_handing_out`` was called and everything has come back.
+    Drives one run until nothing is left to do, or until everything has come back after ``stop``.
 
     Args:
         pool: Where items run.
+        phase: What they are handed out for.
         feeder: The input; None when the run takes no more in.
+        room: Waits when the disk is full.
+
+    Attributes:
+        ended: Ids of the items of which the last tick recorded an attempt.
+        stopping: Set by the first ``stop``.
+        interrupted_s: When the workers were told to stop at once; None before.
+        refusal: What a worker says that cannot use the handler.
     """
 
-    def __init__(self, ledger: Connection, active: ActiveRun, pool: Pool, settings: RunSettings, feeder: Feeder | None, pace: Pace) -> None:
+    def __init__(
+        self, ledger: Connection, active: ActiveRun, pool: Pool, settings: RunSettings, feeder: Feeder | None, pace: Pace, *,
+        phase: Phase, kind: Kind, governor: Governor, flow: dict[str, object], room: Room, request: RunRequest,
+    ) -> None:  # fmt: skip
         self.ledger = ledger
         self.active = active
         self.pool = pool
         self.settings = settings
         self.feeder = feeder
         self.pace = pace
-        self.batches = FixedBatches(settings.batch_size)
-        self.size = DispatchSize()
+        self.kind = kind
+        self.governor = governor
+        self.flow = flow
+        self.room = room
+        self.request = request
         self.crew = Crew()
-        self.outgoing: list[tuple[int, Claim]] = []
-        #: Ids of the items whose end the last tick recorded as a success or a final failure.
+        self.machine = Machine(pool, governor, ledger.files.ledger)
+        self.staff = Staff(pool, self.crew, max(1, settings.workers), settings.max_items_per_worker, request.note)
+        self.allotter = Allotter(self.crew, phase, settings, kind.concurrency)
+        wants_durations = governor.limit.percent is not None
+        self.recorder = Recorder(self.crew, phase, cpu_limit_s=settings.cpu_limit_s, wants_durations=wants_durations)
+        self.supervisor = Supervisor(
+            pool, self.crew, settings, lambda: governor.limit_s, ends_itself=kind.ends_itself, resident=self.machine.resident, note=request.note
+        )
         self.ended: list[int] = []
-        self.collect_ended = False
-        self.draining = False
-        self.interrupting = False
-        self.refusal: HandlerImportError | None = None
+        self.stopping: Stopping | None = None
+        self.interrupted_s: float | None = None
+        self.shown_limit: str | None = None
+        self.told_timeout_s: float | None = None
         self.was_idle = False
+        self.commit_s = 0.0
         self.checkpointed_s = self.gathered_s = monotonic_s()
-        self.last_words = ""
 
     def start_workers(self) -> None:
         """Start as many workers as the settings say; they become ready while the first pages are taken in."""
-        for number in range(1, max(1, self.settings.workers) + 1):
-            self.start_worker(number)
+        self.staff.fill()
 
-    def start_worker(self, number: int) -> None:
-        """Start one worker."""
-        self.crew.join(number)
-        self.pool.start(number)
+    @property
+    def phase(self) -> Phase:
+        """What the items are handed out for."""
+        return self.allotter.phase
+
+    @property
+    def interrupting(self) -> bool:
+        """Whether the workers were told to stop at once."""
+        return self.recorder.interrupting
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to do, or everything has come back after ``stop_handing_out``."""
-        if self.crew.item_count or self.outgoing:
+        """Whether nothing is left to do, or everything has come back after ``stop``."""
+        if self.crew.item_count:
             return False
-        if self.draining:
+        if self.stopping is not None:
             return True
-        return self.active.open_count == 0 and (self.feeder is None or self.feeder.is_done)
+        return self.phase.is_over and (self.feeder is None or self.feeder.is_done)
 
-    def stop_handing_out(self) -> None:
-        """Claim nothing more and have the workers give back what they have not started."""
-        if not self.draining:
-            self.draining = True
-            for member in self.crew.members.values():
-                self.pool.send(member.number, Release())
+    # What may be asked of a run that works: by signals, by orders from other terminals, by its own limits.
+
+    def stop(self, reason: str, *, at_once: bool, exit_code: int = 3, cancelled: bool = False) -> None:
+        """
+        Hand nothing out any more and have the workers give back what they have not started; the first reason stays.
+
+        Args:
+            at_once: Also interrupt what is running.
+            cancelled: The run is not to be resumed.
+        """
+        if self.stopping is None:
+            self.stopping = Stopping(reason, monotonic_s(), cancelled, exit_code)
+            self.call_back()
+        if at_once:
+            self.interrupt()
+
+    def cancel(self, reason: str) -> None:
+        """End the run for good: what is running is interrupted, everything that has not ended will be cancelled."""
+        self.stop(reason, at_once=True, exit_code=1, cancelled=True)
+        if self.stopping is not None and not self.stopping.cancelled:
+            self.stopping = Stopping(reason, self.stopping.since_s, cancelled=True, exit_code=1)
 
     def interrupt(self) -> None:
         """Have the workers stop at once; what they were running counts as interrupted, and what they have not started comes back."""
-        if not self.interrupting:
-            self.draining = self.interrupting = True
+        if not self.recorder.interrupting:
+            self.recorder.interrupting = True
+            self.interrupted_s = monotonic_s()
             self.pool.interrupt()
+
+    def call_back(self) -> None:
+        """Have all workers give back what they have not started."""
+        for member in self.crew.members.values():
+            self.pool.send(member.number, Release())
+
+    def tune(self) -> None:
+        """Tell the workers what has changed for what they run."""
+        self.told_timeout_s = self.governor.limit_s
+        for number in self.crew.members:
+            self.pool.send(number, self.tuning)
+
+    @property
+    def tuning(self) -> Tune:
+        """What a worker must know of the limits of what it runs."""
+        return Tune(self.told_timeout_s, self.allotter.concurrency)
+
+    # One tick.
 
     def tick(self) -> None:
         """
         Do one round. On return everything it recorded is on disk and everything it claimed is with the workers.
 
         Raises:
-            LedgerError: See ``Connection.transaction``; the run can only stop.
+            LedgerError: See ``Connection.transaction``; the run can only stop. LedgerFullError only when a signal came while the disk was full.
             HandlerImportError: A worker cannot use the handler.
             RunHaltedError: Workers die before they are ready.
         """
         events = self.gather()
         self.was_idle = not events
-        self.ended.clear()
-        with self.ledger.transaction():
-            recorded = self.record(events)
-            self.take_in()
-            self.hand_out()
-            seal_when_exhausted(self.ledger, self.active, now_us())
-            self.write_counters(recorded)
-        self.send()
+        waited_s = self.room.waited_s
+        now = self.room.until_done(lambda: self.commit(events))
+        if self.room.waited_s > waited_s:
+            self.supervisor.forgive()
+        self.learn(now)
+        self.send(now)
         self.share()
         self.checkpoint()
+        self.supervise()
         self.give_up_on_starts()
 
     def gather(self) -> list[Event]:
@@ -138,14 +211,54 @@ class Coordinator:
     @property
     def nobody_waits(self) -> bool:
         """Whether every worker holds work for much longer than a moment."""
-        each_s = self.size.seconds_per_item or 0
-        return not self.draining and all(member.item_count * each_s > 2 * TOGETHER_S for member in self.crew.members.values())
+        each_s = self.allotter.size.seconds_per_item or 0
+        return self.stopping is None and all(member.item_count * each_s > 2 * TOGETHER_S for member in self.crew.members.values())
+
+    def patience(self) -> float:
+        """Return how long the next wait may be: until the clock alone changes what can be done."""
+        if self.feeder is not None and self.stopping is None and self.feeder.wants_page(idle=True):
+            return 0.0
+        next_due_us = self.active.next_due_at_us
+        waits = [
+            PATIENCE_S,
+            self.supervisor.patience,
+            self.staff.wait_s() if self.stopping is None else None,
+            self.governor.wait_s(),
+            # What is due already waits for a worker, and that wakes us by itself.
+            (next_due_us - now) / 1e6 if next_due_us is not None and next_due_us > (now := now_us()) else None,
+        ]
+        return min(wait for wait in waits if wait is not None)
+
+    def commit(self, events: list[Event]) -> Round:
+        """Write down what happened and claim what comes next; when the disk is too full for it, nothing has happened."""
+        members, handed = self.crew.mark(), self.phase.mark()
+        fed = self.feeder.mark() if self.feeder is not None else None
+        now, begun_s = Round(), monotonic_s()
+        try:
+            with self.ledger.transaction():
+                self.recorder.record(events, now)
+                self.take_in()
+                self.hand_out(now)
+                seal_when_exhausted(self.ledger, self.active, now_us())
+                self.write_counters(now.recorded)
+        except LedgerFullError:
+            self.crew.members = members
+            self.phase.rewind(handed)
+            if self.feeder is not None and fed is not None:
+                self.feeder.rewind(fed)
+            reload(self.ledger, self.active)
+            raise
+        self.commit_s = monotonic_s() - begun_s
+        return now
 
     def drain_tick(self) -> None:
         """Do one round that only records; for a run that has been given up. Errors as for ``tick``, except those of workers."""
         events = self.pool.poll(PATIENCE_S)
+        now = Round()
         with self.ledger.transaction():
-            self.write_counters(self.record(events))
+            self.recorder.record(events, now)
+            self.write_counters(now.recorded)
+        self.supervisor.look()
 
     def write_counters(self, recorded: int) -> None:
         """Write the differences of this round to the run row."""
@@ -153,138 +266,83 @@ class Coordinator:
         self.pace.recorded(recorded)
         run.set_pace(self.ledger, self.active.run_id, elapsed_us=self.pace.elapsed_us, items_per_s=self.pace.rate)
 
-    def patience(self) -> float:
-        """Return how long the next wait may be."""
-        if self.feeder is not None and not self.draining and self.feeder.wants_page(idle=True):
-            return 0.0
-        return PATIENCE_S
-
-    def record(self, events: list[Event]) -> int:
-        """Write down what the workers did; return how many attempts that were."""
-        recorded = 0
-        for event in events:
-            if isinstance(event, Died):
-                recorded += self.record_death(event)
-            else:
-                recorded += self.record_message(event)
-        return recorded
-
-    def record_message(self, event: Arrived) -> int:
-        """Write down one message."""
-        member = self.crew.members.get(event.worker)
-        if member is None:
-            return 0
-        match event.message:
-            case Ready():
-                member.is_ready = True
-                self.crew.failed_starts = 0
-            case Refused(message=message):
-                self.refusal = HandlerImportError(message, "The run stays as it is; the same command goes on.")
-            case Released(items=items):
-                member.release_asked = False
-                for dispatch_id, item_ids in items.items():
-                    self.record_release(member, dispatch_id, item_ids)
-            case Flush() as flush:
-                return self.record_flush(member, flush)
-        return 0
-
-    def record_flush(self, member: Member, flush: Flush) -> int:
-        """Write down what a worker finished, and learn from how long it took."""
-        held = member.held.get(flush.dispatch_id)
-        if held is None:
-            return 0
-        returned = of_flush(flush, held.batch_of)
-        recorded = self.finish(returned)
-        ids = returned.item_ids()
-        self.size.measure(len(ids), seconds_of(flush))
-        held.drop(ids)
-        if self.collect_ended:
-            self.ended.extend(ids)
-        if flush.finished:
-            self.take_back_rest(member, held)
-        return recorded
-
-    def finish(self, returned: Returned) -> int:
-        """Record ends of items."""
-        return finish(self.ledger, self.active, returned, max_attempts=self.settings.max_attempts, now_us=now_us())
-
-    def record_release(self, member: Member, dispatch_id: int, item_ids: list[int]) -> None:
-        """Write down what came back unstarted."""
-        release(self.ledger, self.active, dispatch_id, item_ids)
-        held = member.held.get(dispatch_id)
-        if held is not None:
-            held.drop(item_ids)
-
-    def take_back_rest(self, member: Member, held: Held) -> None:
-        """Close a dispatch: items of it that were neither ended nor given back can only be claimed again."""
-        release(self.ledger, self.active, held.dispatch_id, list(held.batch_of))
-        member.held.pop(held.dispatch_id, None)
-
-    def record_death(self, event: Died) -> int:
-        """Blame the item in the dead worker's cell, take all others back uncharged, and replace the worker while there is work."""
-        member = self.crew.leave(event.worker)
-        if member is None:
-            return 0
-        recorded = self.blame(member, event)
-        for held in list(member.held.values()):
-            self.take_back_rest(member, held)
-        self.crew.failed_starts += not event.was_ready
-        self.last_words = event.tail
-        if not self.draining and self.refusal is None and self.crew.failed_starts < MAX_FAILED_STARTS:
-            self.start_worker(event.worker)
-        return recorded
-
-    def blame(self, member: Member, event: Died) -> int:
-        """Record the attempt that was running when a worker died: crashed, or interrupted when we ended it ourselves."""
-        held = member.held.get(event.cell.dispatch_id)
-        if held is None or event.cell.item_id not in held.batch_of:
-            return 0
-        attempt = interrupted(event, now_us()) if self.interrupting else crashed(event, now_us())
-        recorded = self.finish(Returned(held.dispatch_id, failed=[attempt], batch_of=held.batch_of))
-        held.batch_of.pop(event.cell.item_id, None)
-        if self.collect_ended:
-            self.ended.append(event.cell.item_id)
-        return recorded
-
     def take_in(self) -> None:
         """Take a page of input in, when the workers run short or nothing else is to do."""
-        if self.feeder is not None and not self.draining and self.feeder.wants_page(idle=self.was_idle):
+        if self.feeder is not None and self.stopping is None and self.feeder.wants_page(idle=self.was_idle):
             self.feeder.feed()
 
-    def hand_out(self) -> None:
-        """Claim items for every worker that has room."""
-        if self.draining or self.refusal is not None:
+    def hand_out(self, now: Round) -> None:
+        """Claim items for every worker that has room, as many as the limits leave."""
+        if self.stopping is not None or self.recorder.refusal is not None:
             return
-        ready = self.crew.ready()
-        for _ in range(self.settings.pipeline_depth):
-            for member in ready:
-                if len(member.held) < self.settings.pipeline_depth:
-                    self.claim_for(member, len(self.crew.members))
+        active = self.active
+        next_due_us, scheduled = active.next_due_at_us, active.counts["scheduled"] + active.tally.scheduled
+        leave = self.governor.leave(
+            out=self.crew.item_count, scheduled=scheduled, is_due=next_due_us is not None and next_due_us <= now_us(),
+            intake_complete=active.intake_complete,
+        )  # fmt: skip
+        self.show_limit(leave)
+        if self.active.suspect_count and leave.items != 0:
+            self.allotter.isolate(now)
+        self.allotter.hand_out(
+            now, workers=self.governor.window.allowed, allowance=leave.items, intake_done=self.feeder is None or self.feeder.is_done
+        )
+        self.remember(now)
 
-    def claim_for(self, member: Member, workers: int) -> None:
-        """Claim one dispatch for a worker, if anything is ready."""
-        if not self.active.pending_count:
-            return
-        waiting = self.active.pending_count if self.feeder is None or self.feeder.is_done else None
-        limit = self.size.for_worker(waiting=waiting, workers=workers)
-        made = claim(self.ledger, self.active, self.batches, limit=limit, max_bytes=DISPATCH_BYTES, now_us=now_us())
-        if made is not None:
-            member.held[made.dispatch_id] = Held.of(made)
-            self.outgoing.append((member.number, made))
+    def remember(self, now: Round) -> None:
+        """Have on the run row what a later session must know: how far the check is, and what the rate leaves."""
+        before = dict(self.flow)
+        if self.checking is not None:
+            self.flow["preflight"] = self.checking.position
+        if self.governor.bucket is not None and now.taken:
+            self.flow |= self.governor.as_json(now.taken)
+        if self.flow != before:
+            run.set_flow(self.ledger, self.active.run_id, self.flow)
 
-    def send(self) -> None:
+    def show_limit(self, leave: Leave) -> None:
+        """Have the limit that binds on the run row, with an event for each change."""
+        limit, text = (leave.limit, leave.text) if leave.limit in STANDING else (self.governor.window.binding, "")
+        if limit != self.shown_limit:
+            self.shown_limit = limit
+            note_limit(self.ledger, self.active, limit, text, now_us=now_us())
+
+    def learn(self, now: Round) -> None:
+        """Learn from what is on disk now."""
+        self.ended = now.ended
+        for one in now.finished:
+            self.governor.learn(one)
+        for duration_s in now.durations:
+            self.governor.limit.observe(duration_s)
+        for items, seconds in now.timings:
+            self.allotter.size.measure(items, seconds)
+            if isinstance(self.phase, Handling):
+                self.phase.batches.learn(Measured(items, seconds * self.allotter.concurrency, self.machine.memory_used))
+        self.governor.gave_back(now.given_back)
+        self.governor.took(now.taken)
+        for member in now.ready:
+            member.is_ready = True
+            if self.told_timeout_s is not None or self.allotter.concurrency != self.kind.concurrency:
+                self.pool.send(member.number, self.tuning)
+        for member, event in now.departed:
+            self.staff.lost(member, event.tail)
+        if not self.active.suspect_count:
+            self.allotter.unreserve()
+
+    def send(self, now: Round) -> None:
         """Send what was claimed; it is on disk."""
-        for number, made in self.outgoing:
-            self.pool.send(number, Dispatch(made.dispatch_id, [Group(batch_id, works) for batch_id, works in made.groups]))
+        for number in now.emptied:
+            self.pool.send(number, Release())
+        for number, made, limits in now.outgoing:
+            groups = [Group(batch_id, works) for batch_id, works in made.groups]
+            self.pool.send(number, Dispatch(made.dispatch_id, groups, self.phase.checks, limits))
             self.pace.dispatched()
-        self.outgoing.clear()
 
     def share(self) -> None:
         """Near the end, have the busiest worker give half of what it has not started to an idle one."""
-        if self.draining or self.active.pending_count:
+        if self.stopping is not None or self.active.pending_count:
             return
         busiest = self.crew.busiest_beside_idle()
-        each_s = self.size.seconds_per_item
+        each_s = self.allotter.size.seconds_per_item
         # Nothing measured yet: the first items may be long ones.
         if busiest is not None and (each_s is None or each_s * busiest.item_count > WORTH_SHARING_S):
             busiest.release_asked = True
@@ -294,13 +352,46 @@ class Coordinator:
         """Move the log into the ledger when it has grown, or some time has passed."""
         frames, now = self.ledger.wal_frames, monotonic_s()
         if frames >= CHECKPOINT_FRAMES or (frames and now - self.checkpointed_s > CHECKPOINT_S):
-            self.ledger.checkpoint()
+            self.room.until_done(self.ledger.checkpoint)
             self.checkpointed_s = now
+
+    def supervise(self) -> None:
+        """End workers that must be ended, fill empty seats, look at the machine, and see whether the run must stop."""
+        self.supervisor.look()
+        self.staff.let_go()
+        if self.stopping is None and self.recorder.refusal is None:
+            self.staff.fill()
+            self.look_at_machine()
+            stop = self.governor.stop()
+            if stop is not None:
+                self.stop(stop.reason, at_once=stop.now)
+        if self.governor.limit_s != self.told_timeout_s:
+            self.tune()
+
+    def look_at_machine(self) -> None:
+        """Once a second, narrow or widen the window, with an event for each change."""
+        change = self.machine.look(commit_lag_s=self.commit_s)
+        if change is not None:
+            self.room.until_done(lambda: note_limit(self.ledger, self.active, change.binding, change.text, now_us=now_us(), workers=change.allowed))
+            self.shown_limit = change.binding
 
     def give_up_on_starts(self) -> None:
         """Stop when workers cannot start, with what they said."""
-        if self.refusal is not None:
-            raise self.refusal
-        if self.crew.failed_starts >= MAX_FAILED_STARTS and not self.crew.members:
-            words = " ".join(self.last_words.split())[-300:]
-            raise RunHaltedError(f"no worker could be started ({words or 'it said nothing'})", "Try the same command with --workers 0 to see the error itself.")
+        if self.recorder.refusal is not None:
+            raise self.recorder.refusal
+        self.staff.give_up()
+
+    def go_on_with(self, phase: Phase) -> None:
+        """Hand items out for something else from here on; every check was made, and nothing is with a worker."""
+        self.allotter.phase = self.recorder.phase = phase
+        self.flow["preflight"] = CHECKED
+        self.room.until_done(lambda: run.set_flow(self.ledger, self.active.run_id, self.flow))
+
+    @property
+    def checking(self) -> Checking | None:
+        """The preflight check, while it goes on."""
+        return self.phase if isinstance(self.phase, Checking) else None
+
+
+#: Limits that hold everything back, so that nothing else binds.
+STANDING = frozenset({"paused", "order", "rate-limit pause", "breaker", "canary", "rate"})

@@ -7,7 +7,8 @@ repeated row. A source that cannot tell what it is (a pipe, an iterable, a direc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -16,6 +17,7 @@ from durabatch.engine.active import ActiveRun
 from durabatch.engine.match import Matcher
 from durabatch.engine.submit import DuplicateKeyError, InputRow, submit
 from durabatch.errors import InputChangedError, InputError, NoItemsError
+from durabatch.intake.ranking import Place
 from durabatch.intake.source import Page, Source
 from durabatch.ledger.connection import Connection
 
@@ -64,12 +66,16 @@ class Feeder:
     """
     Takes the pages of one source into one run.
 
+    Args:
+        place: Returns priority and rank of an item by its payload; None where all stand in the order of the input.
+
     Attributes:
         problem: Bad input that ended intake; the run goes on with what was taken in and then halts.
         is_done: No more pages will come.
     """
 
-    def __init__(self, ledger: Connection, active: ActiveRun, source: Source) -> None:
+    def __init__(self, ledger: Connection, active: ActiveRun, source: Source, place: Callable[[str], Place] | None = None) -> None:
+        self.place = place
         self.ledger = ledger
         self.active = active
         self.source = source
@@ -80,6 +86,7 @@ class Feeder:
         self.skip = 0
         self.behind = 0
         self.matcher: Matcher | None = None
+        self.since_mark: list[Page] = []
 
     def begin(self, page: Page, pages: Iterator[Page]) -> None:
         """Start with the first page of a new run; nothing is written when it holds a repeated key."""
@@ -144,9 +151,20 @@ class Feeder:
             return False
         return idle or self.active.pending_count < ENOUGH_AHEAD
 
+    def mark(self) -> tuple[InputError | None, bool, str | None, int, int]:
+        """Return where it stands; the pages that are read from here on are kept in case that the transaction fails."""
+        self.since_mark = []
+        return self.problem, self.is_done, self.position, self.skip, self.behind
+
+    def rewind(self, marked: tuple[InputError | None, bool, str | None, int, int]) -> None:
+        """Stand where it stood at the mark, with the pages since then before it again."""
+        self.problem, self.is_done, self.position, self.skip, self.behind = marked
+        self.pages = chain(self.since_mark, self.pages)
+
     def feed(self) -> None:
         """Take one page in, inside the tick's transaction."""
         page = next(self.pages, None)
+        self.since_mark += [page] if page is not None else []
         if page is None:
             self.is_done = True
         else:
@@ -162,9 +180,15 @@ class Feeder:
             return
         rows = page.rows[self.skip :] if self.skip else page.rows
         problem = page.problem
+        bad = self.misplaced(rows)
+        if bad is not None:
+            rows, problem = rows[: bad[0]], bad[1]
+            self.submit_part(rows)
+            self.problem, self.is_done = problem, True
+            return
         try:
             position = encode_position(page.position, 0)
-            submit(self.ledger, self.active, rows, position=position, complete=page.done and problem is None)
+            submit(self.ledger, self.active, rows, position=position, complete=page.done and problem is None, place=self.place)
             self.position, self.skip, self.behind = page.position, 0, 0
         except DuplicateKeyError as error:
             problem = repeated(self.source, rows[error.index][2], error.key, error.first_position)
@@ -172,11 +196,21 @@ class Feeder:
         self.problem = problem
         self.is_done = page.done or problem is not None
 
+    def misplaced(self, rows: list[InputRow]) -> tuple[int, InputError] | None:
+        """Return the first of *rows* whose priority or rank cannot be told, with what is wrong; None when all can."""
+        if self.place is not None:
+            for index, row in enumerate(rows):
+                try:
+                    self.place(row[1])
+                except InputError as error:
+                    return index, InputError(f"{self.source.description}:{row[2]}", error.what, error.hint)
+        return None
+
     def submit_part(self, rows: list[InputRow]) -> None:
         """Submit the head of a page; the recorded position stays where it was, with more rows behind it."""
         self.skip += len(rows)
         position = encode_position(self.position, self.behind + self.skip)
-        submit(self.ledger, self.active, rows, position=position, complete=False)
+        submit(self.ledger, self.active, rows, position=position, complete=False, place=self.place)
 
 
 def encode_position(at: Any, skip: int) -> str:

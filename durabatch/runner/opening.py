@@ -24,7 +24,7 @@ from durabatch.ledger.locks import Ownership, WorkersLock
 from durabatch.ledger.opening import check_before_touching, open_ledger
 from durabatch.ledger.paths import LedgerFiles, ledger_files, shown
 from durabatch.runner.request import RunRequest
-from durabatch.runner.strays import end_strays, last_cells
+from durabatch.runner.strays import end_sessions, end_strays, last_cells, marker_of
 from durabatch.states import RunState
 
 __all__ = ["OwnedLedger", "owned_ledger"]
@@ -97,7 +97,7 @@ def prepared(request: RunRequest, files: LedgerFiles, connection: Connection, ow
     open_session(connection, {**about(None), **maker}, now_us=now_us())
     refuse_broken(connection)
     cells_run, cells = last_cells(files)
-    workers_lock = end_strays(files, cells)
+    workers_lock = end_strays(files, [cell for _, cell in cells])
     try:
         live = [row for row in run.list_all(connection) if row.state in (RunState.RUNNING, RunState.PAUSED)]
         if live and log_is_missing:
@@ -106,7 +106,9 @@ def prepared(request: RunRequest, files: LedgerFiles, connection: Connection, ow
             )
         recovered = {}
         for row in live:
-            started = [(cell.item_id, cell.dispatch_id, cell.index + 1, cell.started_at_us) for cell in cells if cell.item_id is not None]
+            # What handlers started and left behind does not hold the workers' lock.
+            end_sessions(set(), marker=marker_of(files, row.run_id))
+            started = [(cell.item_id, cell.dispatch_id, worker, cell.started_at_us) for worker, cell in cells if cell.item_id is not None]
             recovered[row.run_id] = recover(connection, row.run_id, started if row.run_id == cells_run else [], now_us=now_us())
         yield OwnedLedger(connection, ownership, workers_lock, recovered)
     finally:

@@ -12,11 +12,13 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from durabatch.runner.strays import RUN_MARKER, end_group, end_sessions
 from durabatch.workers.cells import Cell, Cells
 from durabatch.workers.link import widen
 from durabatch.workers.protocol import FrameBuffer, FromWorker, Interrupt, ProtocolError, Start, Stop, ToWorker, decode_from_worker, encode
@@ -27,6 +29,8 @@ __all__ = ["Arrived", "Died", "Event", "Pool", "ProcessPool"]
 READ_BYTES = 1 << 20
 #: What is kept of a worker's output to explain its death.
 TAIL_BYTES = 4096
+#: Exit status of a worker that the system could not make.
+CANNOT_START = 71
 #: What handlers print is kept in the log file up to here.
 LOG_BYTES = 64 << 20
 
@@ -46,16 +50,18 @@ class Died:
 
     Attributes:
         status: Exit status; negative: the signal that ended it.
-        cell: What it was running.
+        cells: What it was running.
         was_ready: It had imported the handler.
         tail: The end of what it printed.
+        peak_rss_bytes: The most memory that it, or a process that it waited for, had resident; None when it never was a process.
     """
 
     worker: int
     status: int
-    cell: Cell
+    cells: tuple[Cell, ...]
     was_ready: bool
     tail: str
+    peak_rss_bytes: int | None = None
 
 
 Event = Arrived | Died
@@ -77,6 +83,22 @@ class Pool(Protocol):
 
     def poll(self, timeout_s: float) -> list[Event]:
         """Return what has arrived, waiting up to *timeout_s* for the first."""
+        ...
+
+    def running(self, worker: int) -> list[Cell]:
+        """Return what a worker runs right now, as its cells show it."""
+        ...
+
+    def pids(self) -> dict[int, int]:
+        """Return the process of each worker; nothing for items that run inside this process."""
+        ...
+
+    def terminate(self, worker: int) -> None:
+        """Ask the processes of one worker to end (SIGTERM); its Died event follows when they obey."""
+        ...
+
+    def kill_one(self, worker: int) -> None:
+        """End one worker now, with everything that it started; its Died event follows."""
         ...
 
     def interrupt(self) -> None:
@@ -116,20 +138,25 @@ class ProcessPool:
         cells: The side file in which they show what they run; cell *n*-1 belongs to worker *n*.
         lock: Descriptor that holds the workers' lock, inherited by each of them.
         log_path: File for what handlers print.
+        marker: Stands in the environment of workers and of what they start, by which all of it is found at the end.
         wake: Descriptor that becomes readable when a signal came; ``poll`` returns then.
     """
 
     inline = False
 
-    def __init__(self, make_start: Callable[[int], Start], *, cells: Cells, lock: int, log_path: str, wake: int | None = None) -> None:
+    def __init__(self, make_start: Callable[[int], Start], *, cells: Cells, lock: int, log_path: str, marker: str, wake: int | None = None) -> None:
         self.make_start = make_start
         self.cells = cells
         self.lock = lock
+        self.marker = marker
+        self.environment = {**os.environ, RUN_MARKER: marker}
         self.workers: dict[int, WorkerProcess] = {}
         self.selector = selectors.DefaultSelector()
         self.log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.events: list[Event] = []
         self.is_closed = False
+        #: Workers that ended while the pool is being closed; what they left behind is looked for once, at its end.
+        self.buried: set[int] = set()
         self.pid = os.getpid()
         if wake is not None:
             self.selector.register(wake, selectors.EVENT_READ, None)
@@ -142,8 +169,14 @@ class ProcessPool:
         theirs = (their_in, their_out, self.lock)
         try:
             process = subprocess.Popen(
-                spawn_argv(*theirs), pass_fds=theirs, stdin=subprocess.DEVNULL, stdout=their_print, stderr=their_print, start_new_session=True
-            )
+                spawn_argv(*theirs), pass_fds=theirs, stdin=subprocess.DEVNULL, stdout=their_print, stderr=their_print,
+                start_new_session=True, env=self.environment,
+            )  # fmt: skip
+        except OSError as error:
+            for descriptor in (our_in, our_out, our_print):
+                os.close(descriptor)
+            self.events.append(Died(number, CANNOT_START, (), was_ready=False, tail=f"cannot start a process: {error.strerror or error}"))
+            return
         finally:
             for descriptor in (their_in, their_out, their_print):
                 os.close(descriptor)
@@ -230,17 +263,20 @@ class ProcessPool:
                 os.write(self.log, data)
 
     def bury(self, worker: WorkerProcess, why: str = "") -> None:
-        """Make sure that a worker and its children are gone, and report it."""
+        """Make sure that a worker and everything it started are gone, and report it."""
         if worker.printed in self.selector.get_map():
             self.read_print(worker)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            # The result pipe is at its end, so nothing that it still does can count.
-            os.killpg(worker.process.pid, signal.SIGKILL)
-        status = worker.process.wait()
-        cell = self.cells.at(worker.number - 1)
+        # The result pipe is at its end, so nothing that it still does can count.
+        end_group(worker.process.pid)
+        if self.is_closed:
+            self.buried.add(worker.process.pid)
+        else:
+            end_sessions({worker.process.pid})
+        status, peak_rss_bytes = reap(worker.process)
+        cells = tuple(self.cells.of_worker(worker.number))
         self.forget(worker)
         tail = worker.tail.decode(errors="replace")
-        self.events.append(Died(worker.number, status, cell, worker.is_ready, f"{tail}\n{why}".strip()))
+        self.events.append(Died(worker.number, status, cells, worker.is_ready, f"{tail}\n{why}".strip(), peak_rss_bytes))
 
     def forget(self, worker: WorkerProcess) -> None:
         """Close our ends of a worker's pipes."""
@@ -251,6 +287,24 @@ class ProcessPool:
             os.close(descriptor)
         self.workers.pop(worker.number, None)
 
+    def running(self, worker: int) -> list[Cell]:
+        """Return what a worker runs right now."""
+        return self.cells.of_worker(worker)
+
+    def pids(self) -> dict[int, int]:
+        """Return the process of each worker."""
+        return {number: worker.process.pid for number, worker in self.workers.items()}
+
+    def terminate(self, worker: int) -> None:
+        """Ask the processes of one worker to end."""
+        if worker in self.workers:
+            end_group(self.workers[worker].process.pid, signal.SIGTERM)
+
+    def kill_one(self, worker: int) -> None:
+        """End one worker now; what it sent before is still delivered."""
+        if worker in self.workers:
+            end_group(self.workers[worker].process.pid)
+
     def interrupt(self) -> None:
         """Have every worker stop at once; each sends what is finished and ends."""
         for number in list(self.workers):
@@ -258,8 +312,8 @@ class ProcessPool:
 
     def kill(self) -> None:
         """End every worker now; what they sent before is still delivered."""
-        for worker in list(self.workers.values()):
-            os.killpg(worker.process.pid, signal.SIGKILL)
+        for number in list(self.workers):
+            self.kill_one(number)
 
     def close(self, grace_s: float) -> None:
         """End all workers; a second call, or one in a forked child, finds nothing to do."""
@@ -273,5 +327,17 @@ class ProcessPool:
             self.poll(min(left, 0.2))
         for worker in list(self.workers.values()):
             self.bury(worker)
+        end_sessions(self.buried, marker=self.marker)
         os.close(self.log)
         self.selector.close()
+
+
+def reap(process: subprocess.Popen[bytes]) -> tuple[int, int | None]:
+    """Wait for a process that is ending; return its exit status (negative: a signal) and the most bytes that it had resident."""
+    try:
+        _, waited, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:
+        return process.wait(), None
+    process.returncode = os.waitstatus_to_exitcode(waited)
+    # In kibibytes, except on macOS; see getrusage(2).
+    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -7,16 +7,18 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 
-from durabatch import loading, process
+from durabatch import process
 from durabatch.errors import UsageError
+from durabatch.models import RunSettings
 from durabatch.runner.choosing import Choice
 from durabatch.runner.inline import InlinePool
+from durabatch.runner.kinds import Kind
 from durabatch.runner.opening import OwnedLedger
 from durabatch.runner.pool import Pool, ProcessPool
 from durabatch.runner.request import RunRequest
 from durabatch.runner.signals import Signals
+from durabatch.runner.strays import marker_of
 from durabatch.workers.cells import Cells
-from durabatch.workers.item_runner import load_handler
 from durabatch.workers.protocol import Start
 
 __all__ = ["make_pool"]
@@ -25,42 +27,68 @@ __all__ = ["make_pool"]
 INLINE_BYTES = 1024
 
 
-def make_pool(owned: OwnedLedger, choice: Choice, request: RunRequest, signals: Signals, stack: ExitStack) -> Pool:
+def make_pool(owned: OwnedLedger, choice: Choice, kind: Kind, request: RunRequest, signals: Signals, stack: ExitStack) -> Pool:
     """
     Return the pool, with a fresh cells file; *stack* closes what it needs.
 
     Raises:
-        UsageError: The handler can only run inline and workers are wanted.
+        UsageError: The handler can only run inline and workers are wanted, or the other way round.
     """
     settings, files = choice.settings, owned.connection.files
-    workers = max(1, settings.workers)
-    cells = Cells.create(files.cells, workers, process.boot_id(), choice.active.run_id)
+    marker = marker_of(files, choice.active.run_id)
+    cells = Cells.create(files.cells, max(1, settings.workers) * kind.most, process.boot_id(), choice.active.run_id, per_worker=kind.most)
     stack.callback(cells.close)
 
     def make_start(number: int) -> Start:
-        return Start(
-            worker=number,
-            run_id=choice.active.run_id,
-            run_name=choice.active.name,
-            handler=choice.handler,
-            params=settings.params,
-            sys_path=list(sys.path),
-            cells_path=files.cells,
-            cell=number - 1,
-            inline_bytes=INLINE_BYTES,
-            max_result_bytes=settings.max_result_bytes,
-            term_grace_s=settings.term_grace_s,
-        )
+        # A run that was scaled up has workers beyond the cells that it began with.
+        cells.grow(number * kind.most)
+        return start_of(number, choice, kind, files.cells, marker)
 
     if settings.workers == 0:
+        refuse_inline(settings, kind)
         start = make_start(1)
-        handler = loading.from_function(request.function, settings.params) if request.function else load_handler(start)
-        inline = InlinePool(start, handler, cells)
+        inline = InlinePool(start, request.function, cells)
         stack.callback(inline.close, 0)
         return inline
     if choice.handler.get("kind") == "inline":
         raise UsageError("this handler has no importable name, so worker processes cannot find it", "Put it into a module, or use workers=0.")
-    pool = ProcessPool(make_start, cells=cells, lock=owned.workers_lock.share(), log_path=files.log, wake=signals.read_end)
+    pool = ProcessPool(make_start, cells=cells, lock=owned.workers_lock.share(), log_path=files.log, marker=marker, wake=signals.read_end)
     # Whatever happens, no worker outlives the session, not even one whose ledger is lost.
     stack.callback(pool.close, 0)
     return pool
+
+
+def start_of(number: int, choice: Choice, kind: Kind, cells_path: str, marker: str) -> Start:
+    """Return what a worker is told first."""
+    settings = choice.settings
+    return Start(
+        worker=number,
+        run_id=choice.active.run_id,
+        run_name=choice.active.name,
+        handler=choice.handler,
+        preflight=settings.preflight,
+        params=settings.params,
+        sys_path=list(sys.path),
+        cells_path=cells_path,
+        cell=(number - 1) * kind.most,
+        cell_count=kind.most,
+        concurrency=kind.concurrency,
+        timeout_s=None,
+        cpu_limit_s=settings.cpu_limit_s,
+        marker=marker,
+        inline_bytes=INLINE_BYTES,
+        max_result_bytes=settings.max_result_bytes,
+        term_grace_s=settings.term_grace_s,
+    )
+
+
+def refuse_inline(settings: RunSettings, kind: Kind) -> None:
+    """Refuse what cannot be done to a handler in this very process; UsageError."""
+    todo = "Use workers (--workers 1)."
+    if settings.timeout is not None and not kind.ends_itself:
+        raise UsageError("--timeout cannot end an ordinary function that runs in this process (--workers 0)", todo)
+    for name, value in (("--memory-limit", settings.memory_limit_bytes), ("--cpu-limit", settings.cpu_limit_s)):
+        if value is not None:
+            raise UsageError(f"{name} would end this process itself (--workers 0)", todo)
+    if kind.concurrency > 1 and not kind.ends_itself:
+        raise UsageError("--concurrency needs workers: in this process (--workers 0) ordinary functions run one after the other", todo)

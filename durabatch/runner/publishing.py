@@ -2,6 +2,9 @@
 Finished batches leave: to their files, and to the caller's callback, after the commit that finished them.
 
 A batch is marked as published with the next tick. A crash in between writes it again, with the same content.
+
+Batches leave as they finish, or, with ``keep_order``, in the order of their numbers: one that is finished waits for all lower ones. When the
+run stops before them, those that wait stay in the ledger until the run goes on.
 """
 
 from __future__ import annotations
@@ -31,10 +34,18 @@ class Publisher:
     Args:
         directory: Where the files go; None writes none.
         on_batch: Called for each batch after its file is on disk; None calls nobody.
+        keep_order: No batch leaves before all lower numbers have.
     """
 
     def __init__(
-        self, ledger: Connection, run_id: int, run_name: str, directory: str | None, on_batch: Callable[[BatchOutput], None] | None
+        self,
+        ledger: Connection,
+        run_id: int,
+        run_name: str,
+        directory: str | None,
+        on_batch: Callable[[BatchOutput], None] | None,
+        *,
+        keep_order: bool = False,
     ) -> None:
         self.ledger = ledger
         self.run_id = run_id
@@ -42,6 +53,7 @@ class Publisher:
         self.directory = directory
         self.files = BatchFiles(directory, run_name) if directory is not None else None
         self.on_batch = on_batch
+        self.keep_order = keep_order
         self.written: list[int] = []
 
     @property
@@ -62,10 +74,18 @@ class Publisher:
         if self.written:
             with self.ledger.transaction():
                 self.mark()
-        found = batch.list_unpublished(self.ledger, self.run_id, AT_ONCE)
-        for batch_id, number in found:
+        ready = self.ready()
+        for batch_id, number in ready:
             self.publish_one(batch_id, number)
-        return len(found) == AT_ONCE
+        return len(ready) == AT_ONCE
+
+    def ready(self) -> list[tuple[int, int]]:
+        """Return (batch_id, number) of the next batches that may leave, lowest first."""
+        finished = batch.list_unpublished(self.ledger, self.run_id, AT_ONCE)
+        if not self.keep_order or not finished:
+            return finished
+        barrier = batch.first_open(self.ledger, self.run_id)
+        return [one for one in finished if barrier is None or one[1] < barrier]
 
     def publish_one(self, batch_id: int, number: int) -> None:
         """Write one batch and tell the caller."""

@@ -43,6 +43,12 @@ class RunRequest:
         run: Which run; for ``resume`` and ``retry``; None is the active or latest one.
         fresh: Start the next run of the series even when there is one.
         error_type: ``retry`` only items whose last error has this type.
+        group: ``retry`` only items whose last error is of this group.
+        where: ``retry`` only items for which this SQL expression over v_item holds.
+        states: ``retry`` items in these states; empty: failed and quarantined ones.
+        keys: ``retry`` only these items.
+        retry_failed: ``run`` tries the failed items again, too.
+        preflight_only: Check all items, and run none.
         allow_network_fs: Accept a ledger on a network file system.
         trust_ledger: Import the recorded handler even when another user or machine made the ledger.
         on_progress: Called a few times a second, after a commit.
@@ -62,6 +68,12 @@ class RunRequest:
     run: str | int | None = None
     fresh: bool = False
     error_type: str | None = None
+    group: str | None = None
+    where: str | None = None
+    states: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    retry_failed: bool = False
+    preflight_only: bool = False
     durability: str = "power"
     allow_network_fs: bool = False
     trust_ledger: bool = False

@@ -11,22 +11,35 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from durabatch.clock import monotonic_s, now_us
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.conclude import conclude
-from durabatch.engine.status import error_groups, eta_s, status
+from durabatch.engine.status import error_groups, eta_s, skipped_groups, status
+from durabatch.engine.steer import expire
 from durabatch.errors import LedgerError
+from durabatch.flow.batching import BatchSettings, strategy
+from durabatch.flow.halting import tolerated
+from durabatch.flow.retrying import RetryPolicy
+from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
-from durabatch.models import Progress, Summary
+from durabatch.limits import Limit, shown_duration
+from durabatch.models import Progress, RunSettings, Summary
+from durabatch.runner.cancelling import cancel_open_items
 from durabatch.runner.choosing import BAD_INPUT, Choice, choose, peek
 from durabatch.runner.coordinator import Coordinator
+from durabatch.runner.governing import Governor
+from durabatch.runner.kinds import kind_of
+from durabatch.runner.obeying import Obedience
 from durabatch.runner.opening import OwnedLedger, owned_ledger
 from durabatch.runner.pace import Pace
+from durabatch.runner.phases import CHECKED, Checking, Handling, Phase
 from durabatch.runner.pool import Pool
 from durabatch.runner.pools import make_pool
 from durabatch.runner.publishing import Publisher
 from durabatch.runner.request import RunRequest
+from durabatch.runner.room import Room
 from durabatch.runner.signals import Signals
 from durabatch.states import RunState
 
@@ -66,8 +79,7 @@ class Session:
         #: Id of the run, once it was chosen.
         self.run_id = 0
         self.collect_ended = False
-        self.stopping_since_s: float | None = None
-        self.interrupted_since_s: float | None = None
+        self.told_signal = False
 
     def ticks(self) -> Generator[tuple[Connection, list[int]], None, None]:
         """
@@ -84,7 +96,7 @@ class Session:
             self.run_id = choice.active.run_id
             if choice.nothing_to_do:
                 self.publisher(owned, choice).finish()
-                self.summary = self.summarise(owned, choice, None, exit_code=finished_code(choice.active))
+                self.summary = self.summarise(owned, choice, None, exit_code=finished_code(choice.active, choice.settings))
                 return
             owned.describe(choice.active.name)
             if choice.ended_before is not None:
@@ -98,26 +110,33 @@ class Session:
         """Make the pool and what surrounds it; *stack* takes all of it down again."""
         ledger, settings, request = owned.connection, choice.settings, self.request
         signals = stack.enter_context(Signals(patience=3 if settings.workers else 2))
-        pace = Pace(round(status(ledger, choice.active.run_id).elapsed_s * 1e6))
-        pool = make_pool(owned, choice, request, signals, stack)
-        coordinator = Coordinator(ledger, choice.active, pool, settings, choice.feeder, pace)
-        coordinator.collect_ended = self.collect_ended
+        row = run.get(ledger, choice.active.run_id)
+        expire(ledger, row.run_id, now_us())
+        pace = Pace(row.elapsed_us)
+        kind = kind_of(choice.handler, settings, is_async=choice.is_async)
+        pool = make_pool(owned, choice, kind, request, signals, stack)
+        room = Room(ledger.files.ledger, wake=signals.read_end, is_told_to_stop=lambda: signals.count > 0, note=request.note)
+        coordinator = Coordinator(
+            ledger, choice.active, pool, settings, choice.feeder, pace, phase=first_phase(ledger, choice, row.flow), kind=kind,
+            governor=Governor(settings, choice.active, row.flow), flow=dict(row.flow), room=room, request=request,
+        )  # fmt: skip
         return Parts(owned, choice, coordinator, self.publisher(owned, choice), pool, pace, signals)
 
     def publisher(self, owned: OwnedLedger, choice: Choice) -> Publisher:
         """Return what writes finished batches out."""
-        active = choice.active
-        return Publisher(owned.connection, active.run_id, active.name, choice.settings.output, self.request.on_batch)
+        active, settings = choice.active, choice.settings
+        return Publisher(owned.connection, active.run_id, active.name, settings.output, self.request.on_batch, keep_order=settings.keep_order)
 
     def work(self, parts: Parts) -> Iterator[tuple[Connection, list[int]]]:
         """Tick until the run is over, or everything has come back after a stop."""
-        coordinator = parts.coordinator
+        coordinator, obedience = parts.coordinator, Obedience(parts.coordinator)
         coordinator.start_workers()
         try:
-            while not coordinator.is_over:
+            while not self.is_over(parts):
                 self.heed_signals(parts)
                 coordinator.tick()
-                parts.publisher.publish()
+                coordinator.room.until_done(obedience.heed)
+                coordinator.room.until_done(parts.publisher.publish)
                 self.tell(parts)
                 yield parts.owned.connection, coordinator.ended
         except LedgerError:
@@ -129,30 +148,42 @@ class Session:
                 self.leave(parts, "the caller left" if isinstance(error, GeneratorExit) else f"{type(error).__name__}: {error}")
             raise
 
-    def heed_signals(self, parts: Parts) -> None:
-        """Drain after the first signal; interrupt after the second, or when the drain takes too long."""
-        signals, coordinator = parts.signals, parts.coordinator
-        if signals.count and self.stopping_since_s is None:
-            self.stopping_since_s = monotonic_s()
-            coordinator.stop_handing_out()
-            self.request.note(stopping_text(parts))
-        if self.stopping_since_s is None or coordinator.interrupting:
-            self.kill_late_workers(parts)
-            return
-        if signals.count > 1 or monotonic_s() - self.stopping_since_s > parts.choice.settings.drain_s:
-            coordinator.interrupt()
-            self.interrupted_since_s = monotonic_s()
+    def is_over(self, parts: Parts) -> bool:
+        """Tell whether the work is over; behind the last preflight check comes the first item."""
+        coordinator = parts.coordinator
+        if not coordinator.is_over:
+            return False
+        checking = coordinator.checking
+        if checking is None or coordinator.stopping is not None:
+            return True
+        coordinator.go_on_with(handling(parts.owned.connection, parts.choice))
+        if checking.skipped:
+            self.request.note(f"preflight: {checking.skipped:,} of {parts.choice.active.total_count:,} items are skipped")
+        if self.request.preflight_only:
+            coordinator.stop("preflight only", at_once=False, exit_code=int(checking.skipped > 0))
+        return coordinator.is_over
 
-    def kill_late_workers(self, parts: Parts) -> None:
+    def heed_signals(self, parts: Parts) -> None:
+        """Drain after the first signal; interrupt after the second, or when a drain takes too long."""
+        signals, coordinator = parts.signals, parts.coordinator
+        if signals.count and not self.told_signal:
+            self.told_signal = True
+            coordinator.stop(f"stopped by {signals.name}", at_once=False, exit_code=signals.exit_code)
+            self.request.note(stopping_text(parts))
+        stopping = coordinator.stopping
+        if coordinator.interrupted_s is not None:
+            self.kill_late_workers(parts, coordinator.interrupted_s)
+        elif stopping is not None and (signals.count > 1 or monotonic_s() - stopping.since_s > parts.choice.settings.drain_s):
+            coordinator.interrupt()
+
+    def kill_late_workers(self, parts: Parts, since_s: float) -> None:
         """End workers that did not obey an interruption within the grace time."""
-        since_s = self.interrupted_since_s
-        if since_s is not None and monotonic_s() - since_s > parts.choice.settings.term_grace_s:
+        if monotonic_s() - since_s > parts.choice.settings.term_grace_s:
             parts.pool.kill()
 
     def leave(self, parts: Parts, reason: str) -> None:
         """Let running items end as after a signal, within the same times, take everything else back, and mark the run as halted."""
-        parts.coordinator.stop_handing_out()
-        self.stopping_since_s = self.stopping_since_s or monotonic_s()
+        parts.coordinator.stop(reason, at_once=False)
         while not parts.coordinator.is_over and parts.coordinator.crew.members:
             self.heed_signals(parts)
             parts.coordinator.drain_tick()
@@ -167,27 +198,37 @@ class Session:
         """Give the run its end, write out what is left, and sum up."""
         state, reason, exit_code = self.verdict(parts)
         self.conclude(parts, state, reason, exit_code)
-        parts.publisher.finish()
+        parts.coordinator.room.until_done(parts.publisher.finish)
         if self.request.on_progress is not None:
             self.request.on_progress(progress_of(parts))
         return self.summarise(parts.owned, parts.choice, parts.pace, exit_code=exit_code)
 
     def verdict(self, parts: Parts) -> tuple[RunState, str | None, int]:
         """Return state, reason and exit code of a run that has stopped."""
-        feeder = parts.choice.feeder
+        feeder, active, stopping = parts.choice.feeder, parts.choice.active, parts.coordinator.stopping
         if parts.signals.count:
             return RunState.HALTED, f"stopped by {parts.signals.name}", parts.signals.exit_code
+        if stopping is not None and stopping.cancelled:
+            return RunState.CANCELLED, stopping.reason, stopping.exit_code
+        if stopping is not None and (active.open_count or not active.intake_complete):
+            return RunState.HALTED, stopping.reason, stopping.exit_code
         if feeder is not None and feeder.problem is not None:
             return RunState.HALTED, f"{BAD_INPUT}{feeder.problem.what}", HALTED
-        if not parts.choice.active.intake_complete:
+        if not active.intake_complete:
             return RunState.HALTED, "intake is incomplete: start the same command again with its input", HALTED
-        return RunState.FINISHED, None, finished_code(parts.choice.active)
+        return RunState.FINISHED, None, finished_code(active, parts.choice.settings)
 
     def conclude(self, parts: Parts, state: RunState, reason: str | None, exit_code: int) -> None:
         """Record the end and move the log into the ledger."""
         parts.pool.close(parts.choice.settings.term_grace_s)
-        ledger = parts.owned.connection
-        conclude(ledger, parts.choice.active, state, reason=reason, exit_code=exit_code, elapsed_us=parts.pace.elapsed_us, now_us=now_us())
+        parts.coordinator.room.until_done(lambda: self.write_end(parts, state, reason, exit_code))
+
+    def write_end(self, parts: Parts, state: RunState, reason: str | None, exit_code: int) -> None:
+        """Write the end into the ledger; a second time changes nothing."""
+        ledger, active = parts.owned.connection, parts.choice.active
+        if state == RunState.CANCELLED:
+            cancel_open_items(ledger, active)
+        conclude(ledger, active, state, reason=reason, exit_code=exit_code, elapsed_us=parts.pace.elapsed_us, now_us=now_us())
         ledger.checkpoint(truncate=True)
 
     def summarise(self, owned: OwnedLedger, choice: Choice, pace: Pace | None, *, exit_code: int) -> Summary:
@@ -197,6 +238,7 @@ class Session:
         return Summary(
             status=status(ledger, run_id),
             errors=tuple(error_groups(ledger, run_id, SUMMARY_GROUPS)),
+            skipped=tuple(skipped_groups(ledger, run_id, SUMMARY_GROUPS)),
             exit_code=exit_code,
             resumed=choice.ended_before,
             executed=pace.ended if pace else 0,
@@ -241,10 +283,26 @@ def calm_collector() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def finished_code(active: ActiveRun) -> int:
-    """Return 1 when items of a finished run failed or were cancelled, else 0."""
+def finished_code(active: ActiveRun, settings: RunSettings) -> int:
+    """Return 1 when more items of a finished run failed or were cancelled than is tolerated, else 0."""
     counts = active.view()
-    return int(counts.failed + counts.quarantined + counts.cancelled > 0)
+    limit = Limit.parse(settings.tolerate, option="--tolerate") if settings.tolerate else None
+    return int(not tolerated(limit, counts.total, counts.failed + counts.quarantined + counts.cancelled))
+
+
+def first_phase(ledger: Connection, choice: Choice, flow: dict[str, Any]) -> Phase:
+    """Return what the items are handed out for first: the preflight check where there is one that was not made, else to be handled."""
+    checked = flow.get("preflight", 0)
+    if choice.settings.preflight is None or checked == CHECKED:
+        return handling(ledger, choice)
+    return Checking(ledger, choice.active, int(checked))
+
+
+def handling(ledger: Connection, choice: Choice) -> Handling:
+    """Return the phase in which items run through the handler."""
+    settings = choice.settings
+    chosen = BatchSettings(settings.batch_size, settings.batch_seconds, settings.memory_threshold)
+    return Handling(ledger, choice.active, RetryPolicy.of(settings), strategy(settings.batch_strategy, chosen))
 
 
 def resuming_text(active: ActiveRun) -> str:
@@ -259,7 +317,8 @@ def stopping_text(parts: Parts) -> str:
     """Return what a person is told at the first signal."""
     counts = parts.choice.active.view()
     total = f"{counts.total:,}" if parts.choice.active.intake_complete else f"{counts.total:,} so far"
-    return f"stopping after the items in flight (again: at once); {counts.ended:,} of {total} done, the same command goes on"
+    within = shown_duration(parts.choice.settings.drain_s)
+    return f"stopping after the items in flight, within {within} (again: at once); {counts.ended:,} of {total} done, the same command goes on"
 
 
 def progress_of(parts: Parts) -> Progress:

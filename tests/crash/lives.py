@@ -18,9 +18,10 @@ from durabatch.engine import results as reading
 from durabatch.errors import DurabatchError
 from durabatch.intake.source import Page
 from durabatch.models import RunSettings, Summary
-from durabatch.runner import coordinator, session
+from durabatch.runner import coordinator, room, session
 from durabatch.runner.pool import Arrived, Died
 from durabatch.runner.request import RunRequest
+from durabatch.runner.room import Room
 from durabatch.states import ENDED_ITEM_STATES
 from durabatch.workers.cells import Cell
 from durabatch.workers.protocol import Dispatch, Failure, Flush, Frame, Ready, Release, Released
@@ -28,6 +29,8 @@ from durabatch.workers.protocol import Dispatch, Failure, Flush, Frame, Ready, R
 ITEMS = 72
 PAGE_ITEMS = 8
 MAX_ATTEMPTS = 6
+#: Times that a full disk is tried again.
+TRIES = 5
 #: Frames of the log after which it is moved into the ledger: few, so that a short trace has several such moves.
 CHECKPOINT_FRAMES = 60
 
@@ -58,6 +61,14 @@ class Rows:
 def expected_state(key: str) -> str:
     """Return how an item ends: every eleventh fails for good."""
     return "failed" if int(key[1:]) % 11 == 0 else "succeeded"
+
+
+class ImpatientRoom(Room):
+    """Waits for room like the real one, but only a few moments: then it is as if a signal had come."""
+
+    def __init__(self, *args, **rest) -> None:
+        looks = itertools.count(1)
+        super().__init__(*args, **{**rest, "is_told_to_stop": lambda: next(looks) > TRIES})
 
 
 class RulePool:
@@ -120,7 +131,7 @@ class RulePool:
     def die(self, worker: int) -> None:
         """Let a worker be killed at its first item."""
         dispatch_id, _, (item_id, number, _, _) = self.waiting.pop(worker)[0]
-        self.events.append(Died(worker, -9, Cell(worker - 1, worker, 1, item_id, dispatch_id, number, 1), was_ready=True, tail=""))
+        self.events.append(Died(worker, -9, (Cell(worker - 1, worker, 1, item_id, dispatch_id, number, 1),), was_ready=True, tail=""))
 
     def flush(self, worker: int, limit: int) -> None:
         """Send up to *limit* outcomes of one dispatch."""
@@ -155,13 +166,26 @@ class RulePool:
             frames.append(Frame(batch_id, len(raw), codec.frame_digest(raw), codec.pack_frame(raw)))
         return frames, rows
 
+    def running(self, worker: int) -> list[Cell]:
+        return []
+
+    def pids(self) -> dict[int, int]:
+        return {}
+
+    def terminate(self, worker: int) -> None:
+        self.kill_one(worker)
+
+    def kill_one(self, worker: int) -> None:
+        if worker in self.waiting:
+            self.waiting.pop(worker)
+            self.events.append(Died(worker, -9, (), was_ready=True, tail=""))
+
     def interrupt(self) -> None:
         self.kill()
 
     def kill(self) -> None:
         for worker in list(self.waiting):
-            self.waiting.pop(worker)
-            self.events.append(Died(worker, -9, Cell(worker - 1, worker, 1, None, 0, 0, 0), was_ready=True, tail=""))
+            self.kill_one(worker)
 
     def close(self, grace_s: float) -> None:
         self.waiting.clear()
@@ -198,7 +222,7 @@ def live(path, *, life=1, vfs=None, recorder=None, durability="power", count=ITE
             recorder.mark(new)
 
     request = RunRequest(
-        verb="run", ledger=str(path), settings=RunSettings(workers=2, batch_size=10, max_attempts=MAX_ATTEMPTS), function=lambda item: item,
+        verb="run", ledger=str(path), settings=RunSettings(workers=2, batch_size=10, max_attempts=MAX_ATTEMPTS, backoff_s=0), function=lambda item: item,
         source=Rows(count), series="sweep", durability=durability, vfs=vfs, on_batch=lambda batch: tell(batch.results),
     )  # fmt: skip
     work = session.Session(request)
@@ -206,6 +230,8 @@ def live(path, *, life=1, vfs=None, recorder=None, durability="power", count=ITE
     pool = RulePool(life)
     with (
         mock.patch.object(session, "make_pool", lambda *_: pool),
+        mock.patch.object(session, "Room", ImpatientRoom),
+        mock.patch.object(room, "PAUSE_S", 0),
         mock.patch.object(coordinator, "CHECKPOINT_FRAMES", CHECKPOINT_FRAMES),
         # A commit for every flush: the more commits, the more instants there are to lose power at.
         mock.patch.object(coordinator, "TOGETHER_S", 0),

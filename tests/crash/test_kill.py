@@ -23,6 +23,7 @@ from durabatch.engine.start import create_run, open_session
 from durabatch.engine.submit import submit
 from durabatch.errors import LedgerError
 from durabatch.flow.batching import FixedBatches
+from durabatch.flow.retrying import RetryPolicy
 from durabatch.ledger.opening import open_ledger
 from tests.crash.processes import eventually, is_alive, make_place
 
@@ -154,7 +155,7 @@ def test_a_killed_worker_costs_one_attempt_of_the_item_it_was_at(place, seed, sc
     keys = [f"k{n}" for n in range(scaled(2000))]
     place.items(f"{key} 0.01" for key in keys)
     # An item that is tried again comes first, so the same one is hit many times.
-    child = place.map(max_attempts=1000)
+    child = place.map(max_deaths=1000)
     kills = 0
     while kills < scaled(100):
         noted = place.noted()
@@ -180,16 +181,22 @@ def test_a_killed_worker_costs_one_attempt_of_the_item_it_was_at(place, seed, sc
 
 
 @pytest.mark.parametrize(
-    ("how", "error"),
-    [("exits", "ended with status 0"), ("segfaults", "signal 11"), ("kills", "signal 9"), ("hoards", "MemoryError"), ("raises", "as told")],
+    ("how", "error", "state"),
+    [
+        ("exits", "ended with status 0", "quarantined"),
+        ("segfaults", "signal 11", "quarantined"),
+        ("kills", "signal 9", "quarantined"),
+        ("hoards", "MemoryError", "failed"),
+        ("raises", "as told", "failed"),
+    ],
 )
-def test_a_bad_item_harms_no_other(place, how, error):
-    """An item that ends its worker by any means fails with the reason; all its neighbours, in the same dispatches, succeed."""
+def test_a_bad_item_harms_no_other(place, how, error, state):
+    """An item that ends its worker by any means fails, or is quarantined, with the reason; all its neighbours, in the same dispatches, succeed."""
     keys = [f"k{n}" for n in range(200)]
     place.items([*(f"{key} 0" for key in keys[:100]), f"bad 0 {how}", *(f"{key} 0" for key in keys[100:])])
     child = place.map()
     assert child.end() == 0, child.stderr()
-    assert place.results() == {**dict.fromkeys(keys, "succeeded"), "bad": "failed"}
+    assert place.results() == {**dict.fromkeys(keys, "succeeded"), "bad": state}
     (group,) = place.ledger["kill"].errors()
     assert error in f"{group.error_type}: {group.message}"
     again = [key for key, count in collections.Counter(one.key for one in place.executions()).items() if count > 1]
@@ -221,7 +228,7 @@ def faults_of_late_messages(folder, sabotage=lambda ledger: None):
                 rows = [(item_id, 1, 1, 1, 1, f'"by {sender}"') for item_id in range(1, 11)]
                 with ledger.transaction():
                     returned = Returned(sender, inline=rows, batch_of=dict.fromkeys(range(1, 11), 1))
-                    recorded.append(finish(ledger, active, returned, max_attempts=1, now_us=now_us()))
+                    recorded.append(finish(ledger, active, returned, policy=RetryPolicy(), now_us=now_us()).recorded)
                     active.write_tally(ledger)
         values = {row[0] for row in ledger.raw.execute("SELECT value FROM result")}
     except LedgerError as error:

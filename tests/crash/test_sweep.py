@@ -265,8 +265,8 @@ def test_a_failing_disk_ends_the_run_cleanly_and_loses_nothing(shm, seed, long, 
         assert life.error is None or isinstance(life.error, LedgerError), (n, life.error)
         stopped += life.error is not None
         assert (n, faults_of_image(folder, life.told)) == (n, [])
-    # The one file that is deleted is the empty log, after the last commit.
-    assert stopped or kind == "delete-error"
+    # The one file that is deleted is the empty log, after the last commit; a disk that is full for a moment is waited for.
+    assert stopped or kind in ("delete-error", "disk-full")
 
 
 @pytest.mark.parametrize("kind", ["write-error", "sync-error"])

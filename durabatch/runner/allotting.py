@@ -1,0 +1,102 @@
+"""
+Who gets what next: items are claimed for workers that have room, as many as the limits of the run leave.
+"""
+
+from __future__ import annotations
+
+from durabatch.engine.claim import Claim
+from durabatch.flow.sizing import DispatchSize
+from durabatch.models import RunSettings
+from durabatch.runner.crew import Crew, Held, Member
+from durabatch.runner.phases import Phase
+from durabatch.runner.round import Round
+
+__all__ = ["Allotter"]
+
+
+class Allotter:
+    """
+    Claims items for the workers of one run.
+
+    Attributes:
+        phase: What the items are handed out for.
+        concurrency: Items at once in each worker.
+        share: Items after which a worker is replaced, so that it is not given more than that; None for no bound.
+    """
+
+    def __init__(self, crew: Crew, phase: Phase, settings: RunSettings, concurrency: int) -> None:
+        self.crew = crew
+        self.phase = phase
+        self.size = DispatchSize()
+        self.depth = settings.pipeline_depth
+        self.concurrency = concurrency
+        self.share = settings.max_items_per_worker
+
+    def hand_out(self, now: Round, *, workers: int, allowance: int | None, intake_done: bool) -> None:
+        """
+        Claim items for every worker that has room.
+
+        Args:
+            workers: Workers that may get items.
+            allowance: Items that may be handed out now; None for no limit.
+            intake_done: No more items will come.
+        """
+        takers = self.crew.open_to_work(workers)
+        for _ in range(self.depth):
+            for member in takers:
+                left = None if allowance is None else allowance - now.taken
+                if left is not None and left <= 0:
+                    return
+                if len(member.held) < self.depth and not self.claim_for(member, left, now, intake_done=intake_done, workers=len(takers)):
+                    return
+
+    def claim_for(self, member: Member, allowance: int | None, now: Round, *, intake_done: bool, workers: int) -> bool:
+        """Claim one dispatch for a worker; False when nothing is ready for anybody."""
+        waiting = self.phase.waiting_count
+        if not waiting:
+            return False
+        limit = self.size.for_worker(waiting=waiting if intake_done else None, workers=workers, least=self.concurrency)
+        bounds = [limit, *([] if allowance is None else [allowance]), *([] if self.share is None else [self.share - member.ended_count - member.item_count])]
+        if min(bounds) <= 0:
+            # This worker has done its share; the next one may have room.
+            return True
+        made = self.phase.claim(min(bounds))
+        if made is not None:
+            self.hold(member, made, now)
+        return made is not None
+
+    def hold(self, member: Member, made: Claim, now: Round) -> None:
+        """Note what a worker is about to be sent."""
+        limits = self.phase.limits(made)
+        member.held[made.dispatch_id] = Held.of(made, limits)
+        now.outgoing.append((member.number, made, limits))
+        now.taken += made.item_count
+
+    def isolate(self, now: Round) -> None:
+        """Give a group of suspects to a worker that has nothing else; where there is none yet, have one emptied for it."""
+        reserved = next((member for member in self.crew.members.values() if member.is_reserved), None)
+        if reserved is None:
+            takers = [member for member in self.crew.members.values() if member.takes_items]
+            reserved = min(takers, key=lambda member: member.item_count, default=None)
+            if reserved is None:
+                return
+            reserved.is_reserved = True
+        if reserved.held:
+            self.empty(reserved, now)
+            return
+        made = self.phase.claim_suspects()
+        if made is not None:
+            reserved.suspects = tuple(made.suspects)
+            self.hold(reserved, made, now)
+
+    def empty(self, member: Member, now: Round) -> None:
+        """Have a worker give back what it has not started, unless it was asked already."""
+        if not member.release_asked and not member.suspects:
+            member.release_asked = True
+            now.emptied.append(member.number)
+
+    def unreserve(self) -> None:
+        """Let every worker have items of the ordinary kind again."""
+        for member in self.crew.members.values():
+            if member.is_reserved and not member.held:
+                member.is_reserved = False

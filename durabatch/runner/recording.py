@@ -1,0 +1,123 @@
+"""
+What workers sent, and their deaths, are written down: inside the tick's transaction, message by message.
+"""
+
+from __future__ import annotations
+
+from durabatch.clock import now_us
+from durabatch.engine.finish import FailedAttempt, Returned
+from durabatch.errors import HandlerImportError
+from durabatch.runner.crew import Crew, Held, Member
+from durabatch.runner.deaths import judge
+from durabatch.runner.phases import Phase
+from durabatch.runner.pool import Arrived, Died, Event
+from durabatch.runner.returns import durations_of, of_flush, seconds_of
+from durabatch.runner.round import Round
+from durabatch.workers.protocol import Flush, Ready, Refused, Released
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """
+    Records events of one run.
+
+    Args:
+        cpu_limit_s: Processor seconds after which the system ends a worker.
+
+    Attributes:
+        phase: What the items are handed out for.
+        refusal: A worker cannot use the handler.
+        interrupting: Every worker was told to stop, so a death is nobody's fault.
+        wants_durations: Somebody measures how long successes take.
+    """
+
+    def __init__(self, crew: Crew, phase: Phase, *, cpu_limit_s: float | None, wants_durations: bool) -> None:
+        self.crew = crew
+        self.phase = phase
+        self.cpu_limit_s = cpu_limit_s
+        self.wants_durations = wants_durations
+        self.refusal: HandlerImportError | None = None
+        self.interrupting = False
+
+    def record(self, events: list[Event], now: Round) -> None:
+        """Write down what the workers did."""
+        for event in events:
+            if isinstance(event, Died):
+                self.record_death(event, now)
+            else:
+                self.record_message(event, now)
+
+    def record_message(self, event: Arrived, now: Round) -> None:
+        """Write down one message."""
+        member = self.crew.members.get(event.worker)
+        if member is None:
+            return
+        match event.message:
+            case Ready():
+                now.ready.append(member)
+            case Refused(message=message):
+                self.refusal = HandlerImportError(message, "The run stays as it is; the same command goes on.")
+            case Released(items=items):
+                member.release_asked = False
+                for dispatch_id, item_ids in items.items():
+                    self.take_back(member, dispatch_id, item_ids, now)
+            case Flush() as flush:
+                self.record_flush(member, flush, now)
+
+    def record_flush(self, member: Member, flush: Flush, now: Round) -> None:
+        """Write down what a worker finished."""
+        held = member.held.get(flush.dispatch_id)
+        if held is None:
+            return
+        returned = of_flush(flush, held.batch_of)
+        ids = returned.item_ids()
+        now.finished.append(self.phase.finish(returned))
+        now.timings.append((len(ids), seconds_of(flush)))
+        if self.wants_durations:
+            now.durations += durations_of(flush)
+        self.drop(member, held, ids, now)
+        if flush.finished:
+            self.close(member, held, now)
+
+    def drop(self, member: Member, held: Held, item_ids: list[int], now: Round) -> None:
+        """Note that items of a dispatch have ended."""
+        held.drop(item_ids)
+        member.ended_count += len(item_ids)
+        now.ended += item_ids
+
+    def take_back(self, member: Member, dispatch_id: int, item_ids: list[int], now: Round) -> None:
+        """Write down what came back unstarted."""
+        now.given_back += self.phase.release(dispatch_id, item_ids)
+        held = member.held.get(dispatch_id)
+        if held is not None:
+            held.drop(item_ids)
+
+    def close(self, member: Member, held: Held, now: Round) -> None:
+        """Close a dispatch: items of it that were neither ended nor given back can only be handed out again."""
+        if held.batch_of:
+            now.given_back += self.phase.release(held.dispatch_id, list(held.batch_of))
+        member.held.pop(held.dispatch_id, None)
+        if not member.held:
+            member.suspects = ()
+
+    def record_death(self, event: Died, now: Round) -> None:
+        """Write down what the worker was running, and take everything else of it back uncharged."""
+        member = self.crew.leave(event.worker)
+        if member is None:
+            return
+        judged = judge(event, member, interrupting=self.interrupting, cpu_limit_s=self.cpu_limit_s, now_us=now_us())
+        for attempts, accused in ((judged.explained, False), (judged.crashed, True)):
+            if attempts:
+                self.record_attempts(member, attempts, now, accused=accused)
+        for held in list(member.held.values()):
+            self.close(member, held, now)
+        now.departed.append((member, event))
+
+    def record_attempts(self, member: Member, attempts: list[FailedAttempt], now: Round, *, accused: bool) -> None:
+        """Write down attempts that the death of their worker ended; those that may have caused it are set apart."""
+        batch_of = {item_id: batch_id for held in member.held.values() for item_id, batch_id in held.batch_of.items()}
+        returned = Returned(attempts[0].dispatch_id or 0, failed=attempts, batch_of=batch_of)
+        now.finished.append(self.phase.accuse(returned, member.suspects) if accused else self.phase.finish(returned))
+        for one in attempts:
+            self.drop(member, member.held[one.dispatch_id or 0], [one.row["item_id"]], now)
