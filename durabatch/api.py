@@ -13,21 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from durabatch.clock import iso
 from durabatch.engine import results as reading
 from durabatch.engine import status as standing
 from durabatch.engine.submit import locate
-from durabatch.errors import NotFoundError, RunHaltedError, UsageError
-from durabatch.ledger import attempt, item, run
-from durabatch.ledger.connection import Connection
+from durabatch.errors import NotFoundError, UsageError
+from durabatch.ledger import item, run
 from durabatch.ledger.reader import Reader
 from durabatch.models import AttemptView, ErrorGroup, Finding, Progress, Result, RunStatus, Summary
-from durabatch.states import ENDED_ITEM_STATES
 
 if TYPE_CHECKING:
     from durabatch.runner.asking import Handler, Items
+    from durabatch.runner.orders import Verb
     from durabatch.runner.request import BatchOutput, RunRequest
-    from durabatch.runner.session import Session
 
 __all__ = ["Ledger", "Run", "amap", "map"]
 
@@ -61,7 +58,7 @@ def map(
         ledger: The file that remembers; made when it is not there.
         name: Name of the run; default: the handler's name.
         key: For records, the field that identifies an item.
-        ordered: Yield in input order.
+        ordered: Yield in input order; ``keep_order=True`` does so too, and has output and ``on_batch`` follow it.
         fresh: Start anew, beside the earlier runs of that name.
         settings: Fields of RunSettings: ``workers`` (default: usable cores), ``batch_size``, ``max_attempts``, ``params`` …
 
@@ -71,82 +68,11 @@ def map(
         KeyboardInterrupt: SIGINT came; running items were finished first.
     """
     from durabatch.runner.session import Session
+    from durabatch.runner.yielding import yielded
 
     with Ledger(ledger) as held:
         request = held.request(handler, items, name=name, key=key, fresh=fresh, settings=settings)
-        yield from mapped(Session(request), held, ordered=ordered)
-
-
-def mapped(session: Session, held: Ledger, *, ordered: bool) -> Iterator[Result]:
-    """Drive *session* and yield what ended; leaving the loop drains it and frees the ledger."""
-    session.collect_ended = True
-    order = InOrder() if ordered else None
-    ticks = session.ticks()
-    is_first = True
-    try:
-        for ledger, ended in ticks:
-            if order is not None:
-                yield from order.ready(ledger, session.run_id)
-                continue
-            if is_first:
-                yield from recorded_before(ledger, session.run_id, set(ended))
-                is_first = False
-            yield from ended_results(ledger, ended)
-    finally:
-        ticks.close()
-    summary = session.summary
-    if summary is None:
-        return
-    if is_first:
-        run_object = held[summary.status.run_id]
-        yield from (order.rest(run_object) if order is not None else (one for one in run_object.results() if one.state in ENDED_ITEM_STATES))
-    raise_for(summary)
-
-
-def raise_for(summary: Summary) -> None:
-    """Raise what a loop over results must not miss: that the run stopped before its end."""
-    if summary.exit_code == 130:
-        raise KeyboardInterrupt
-    if summary.exit_code > 128:
-        raise SystemExit(summary.exit_code)
-    if summary.exit_code == 3:
-        raise RunHaltedError(f"run {summary.status.name} halted: {summary.status.reason}", "The same call goes on.")
-
-
-def recorded_before(ledger: Connection, run_id: int, now_ended: set[int]) -> Iterator[Result]:
-    """Yield the items that had ended before this call, in input order."""
-    reader = reading.ValueReader(ledger)
-    for row in reading.rows_of_run(ledger, run_id):
-        if row.state in ENDED_ITEM_STATES and row.item_id not in now_ended:
-            yield reader.result(row)
-
-
-def ended_results(ledger: Connection, item_ids: list[int]) -> Iterator[Result]:
-    """Yield those of the items that have ended for good; others wait for another attempt."""
-    if item_ids:
-        yield from (one for one in reading.chosen(ledger, list(item_ids)) if one.state in ENDED_ITEM_STATES)
-
-
-class InOrder:
-    """Yields results in input order, as far as they are known."""
-
-    def __init__(self) -> None:
-        self.next_item_id = 1
-        self.count = 0
-
-    def ready(self, ledger: Connection, run_id: int) -> Iterator[Result]:
-        """Yield the ended items that follow the ones yielded before, up to the first that has not ended."""
-        reader = reading.ValueReader(ledger)
-        for row in reading.rows_of_run(ledger, run_id, first_item_id=self.next_item_id):
-            if row.state not in ENDED_ITEM_STATES:
-                return
-            self.next_item_id = row.item_id + 1
-            self.count += 1
-            yield reader.result(row)
-
-    def rest(self, run_object: Run) -> Iterator[Result]:
-        """Yield what follows, from a run that nobody works on any more."""
-        yield from (one for index, one in enumerate(run_object.results()) if index >= self.count and one.state in ENDED_ITEM_STATES)
+        yield from yielded(Session(request), ordered=ordered or request.settings.keep_order)
 
 
 async def amap(handler: Handler, items: Items, **options: Any) -> AsyncIterator[Result]:
@@ -210,7 +136,7 @@ class Ledger:
     def latest(self) -> Run:
         """Return the active or else the latest run."""
         with self.reader() as reader:
-            return Run(self, run.find(reader, None).run_id)
+            return Run(self, standing.status(reader, None).run_id)
 
     def runs(self) -> list[RunStatus]:
         """Return the status of all runs, oldest first."""
@@ -341,7 +267,7 @@ class Run:
             item_id = locate(reader, self.run_id, key)
             if item_id is None:
                 raise NotFoundError(f"no item {key!r} in this run", "`durabatch items` lists them.")
-            return [attempt_view(row) for row in attempt.list_of_item(reader, item_id)]
+            return standing.attempts(reader, item_id)
 
     def resume(self, *, handler: Handler | None = None, trust_ledger: bool = False, **overrides: Any) -> Summary:
         """
@@ -362,6 +288,50 @@ class Run:
 
         return execute(replace(self.again("retry", handler, overrides), error_type=error, trust_ledger=trust_ledger))
 
+    def pause(self) -> RunStatus:
+        """
+        Have the coordinator of the run, in whatever process, hand out nothing more until ``unpause``; items at work go on to their end.
+
+        Like the other methods that steer, it waits up to 5 seconds for its effect and returns where the run stands then.
+
+        Raises:
+            LedgerError: Nobody works on the run, or the coordinator has not answered; an order that was given stays.
+            UsageError: The coordinator refuses the order.
+        """
+        return self.steer("pause")
+
+    def unpause(self) -> RunStatus:
+        """Go on after ``pause``; errors as there."""
+        return self.steer("unpause")
+
+    def scale(self, workers: int) -> RunStatus:
+        """Work with so many worker processes from now on; those that are too many end after what they are at. Errors as for ``pause``."""
+        return self.steer("scale", f"{workers}")
+
+    def set(self, **settings: Any) -> RunStatus:
+        """Change ``rate``, ``timeout`` (None: off), ``batch_size`` or ``concurrency`` of the run while it works; errors as for ``pause``."""
+        return self.steer("set", *(f"{name}={'off' if value is None else value}" for name, value in settings.items()))
+
+    def drain(self) -> RunStatus:
+        """Stop the run as a first signal does: items at work end, all others wait for the next call. Errors as for ``pause``."""
+        return self.steer("drain")
+
+    def cancel(self) -> RunStatus:
+        """
+        End the run for good: items at work are interrupted, all that have not ended are cancelled. Works without a coordinator, too.
+
+        Raises:
+            LedgerError: The ledger is at work for another run, or the coordinator has not answered.
+            UsageError: The run has ended.
+        """
+        return self.steer("cancel")
+
+    def steer(self, verb: Verb, *words: str) -> RunStatus:
+        """Give the order *verb* with what stands behind it on the command line, and return where the run stands then."""
+        from durabatch.runner.steering import steered
+
+        return steered(self.ledger.path, self.run_id, verb, *words, allow_network_fs=self.ledger.allow_network_fs).status
+
     def again(self, verb: Literal["resume", "retry"], handler: Handler | None, overrides: dict[str, Any]) -> RunRequest:
         """Return the request for a verb on this run."""
         from durabatch.runner import asking
@@ -369,9 +339,3 @@ class Run:
         callbacks = {name: overrides.pop(name) for name in CALLBACKS if name in overrides}
         asked = asking.ask_again(verb, handler, overrides, ledger=str(self.ledger.path), run_id=self.run_id)
         return replace(asked, durability=self.ledger.durability, allow_network_fs=self.ledger.allow_network_fs, **callbacks)
-
-
-def attempt_view(row: attempt.AttemptRow) -> AttemptView:
-    """Return a try for people."""
-    error = None if row.error_type is None else f"{row.error_type}: {row.error_message}"
-    return AttemptView(row.number, row.outcome, row.worker, iso(row.started_at_us), row.duration_us / 1e6, error, row.traceback)

@@ -4,6 +4,7 @@ From the text of an option to its value. Pure functions; every fault is a UsageE
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
@@ -15,13 +16,23 @@ __all__ = [
     "MAX_DURATION_S",
     "MAX_SIZE_BYTES",
     "MAX_WORKERS",
+    "did_you_mean",
+    "nearest",
+    "parse_codes",
     "parse_count",
+    "parse_deadline",
     "parse_duration",
+    "parse_names",
+    "parse_number",
     "parse_param",
     "parse_params",
+    "parse_seconds",
+    "parse_share",
     "parse_size",
+    "parse_switch",
     "parse_timeout",
     "parse_workers",
+    "shown_size",
     "usable_cores",
 ]
 
@@ -40,7 +51,10 @@ DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)([a-z]+)", re.ASCII)
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?|)b?", re.ASCII | re.IGNORECASE)
 WHOLE = re.compile(r"[+-]?\d{1,30}", re.ASCII)
 PERCENT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)%", re.ASCII)
+NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,9})?", re.ASCII)
 PARAM_NAME = re.compile(r"[^\W\d]\w*")
+#: How a switch is written where it has a text.
+SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 def usable_cores() -> int:
@@ -48,6 +62,17 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return ``Did you mean 'x'?`` for the choice nearest to *word*, or empty text."""
+    near = nearest(word, choices)
+    return "" if near is None else f"Did you mean '{near}'?"
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that *word* is probably meant for, or None."""
+    return next(iter(difflib.get_close_matches(word, list(choices), n=1)), None)
 
 
 def parse_workers(text: str, *, option: str = "--workers") -> int:
@@ -86,6 +111,58 @@ def parse_timeout(text: str, *, option: str = "--timeout") -> float:
     if seconds == 0:
         raise UsageError(f"{option}: 0 would end every item at once", "Leave it out for no timeout.")
     return seconds
+
+
+def parse_deadline(text: str, *, option: str, minimum_s: float = 0.0) -> float:
+    """Return the seconds in *text*, above 0 and not less than *minimum_s*."""
+    seconds = parse_duration(text, option=option)
+    if seconds == 0:
+        raise UsageError(f"{option}: 0 leaves no time at all", "Leave it out for no limit.")
+    if seconds < minimum_s:
+        raise UsageError(f"{option}: {text!r} is less than {minimum_s:g} s", f"Use {minimum_s:g}s or more.")
+    return seconds
+
+
+def parse_seconds(text: str, *, option: str) -> float:
+    """Return the seconds in *text*, above 0: a plain number of them, or a duration."""
+    return parse_deadline(f"{text}s" if NUMBER.fullmatch(text) else text, option=option)
+
+
+def parse_number(text: str, *, option: str, minimum: float, maximum: float) -> float:
+    """Return the number in *text*, from *minimum* to *maximum*; fractions are allowed."""
+    if not NUMBER.fullmatch(text) or not minimum <= float(text) <= maximum:
+        raise UsageError(f"{option}: {text!r} is not a number from {minimum:g} to {maximum:g}")
+    return float(text)
+
+
+def parse_share(text: str, *, option: str) -> float:
+    """Return the share in *text*, above 0 and up to 1: ``80%`` or ``0.8``."""
+    percent = PERCENT.fullmatch(text)
+    share = float(percent[1]) / 100 if percent else float(text) if NUMBER.fullmatch(text) else 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"{option}: {text!r} is not a share", "Use 1% to 100%.")
+    return share
+
+
+def parse_switch(text: str, *, option: str) -> bool:
+    """Return True for ``1 true yes on`` and False for ``0 false no off``."""
+    if text.lower() not in SWITCH:
+        raise UsageError(f"{option}: {text!r} is neither yes nor no", "Use true or false.")
+    return SWITCH[text.lower()]
+
+
+def parse_names(texts: Iterable[str], *, option: str) -> tuple[str, ...]:
+    """Return the names in *texts*, plain or dotted, each once."""
+    names = tuple(dict.fromkeys(texts))
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UsageError(f"{option}: {name!r} is not the name of an exception", "Use ConnectionError, or package.module.Error.")
+    return names
+
+
+def parse_codes(texts: Iterable[str], *, option: str) -> tuple[int, ...]:
+    """Return the exit codes in *texts*, 1 to 255, each once."""
+    return tuple(dict.fromkeys(parse_count(text, option=option, minimum=1, maximum=255) for text in texts))
 
 
 def parse_size(text: str, *, option: str, minimum: int = 1, maximum: int = MAX_SIZE_BYTES) -> int:
@@ -129,6 +206,14 @@ def parse_params(texts: Iterable[str], *, option: str = "--param") -> dict[str, 
             raise UsageError(f"{option}: {name!r} is given twice", "Give each name once.")
         params[name] = value
     return params
+
+
+def shown_size(size_bytes: int) -> str:
+    """Return a size as ``parse_size`` reads it, in the largest unit that leaves a whole number: ``16MiB``, ``1000``."""
+    for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes and size_bytes % factor == 0:
+            return f"{size_bytes // factor}{unit}"
+    return str(size_bytes)
 
 
 def _whole(text: str) -> int | None:

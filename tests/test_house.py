@@ -24,14 +24,15 @@ README = (ROOT / "README.md").read_text()
 
 #: Who may import whom, nearest first; everything may import the hall, and every room itself. ``workers`` is the runner's own.
 BELOW = {
-    "cli": ["recipes", "api", "runner", "output", "intake", "engine", "flow", "ledger"],
+    "cli": ["recipes", "api", "runner", "output", "intake", "engine", "flow", "ledger", "config"],
     "recipes": ["front door", "api", "runner", "output", "intake", "engine", "flow", "ledger"],
     "api": ["runner", "output", "intake", "engine", "flow", "ledger", "workers"],
-    "runner": ["output", "intake", "engine", "flow", "ledger", "workers"],
+    "runner": ["output", "intake", "engine", "flow", "ledger", "config", "workers"],
     "output": ["engine", "flow", "ledger"],
     "intake": ["engine", "flow", "ledger"],
     "engine": ["flow", "ledger"],
     "flow": [],
+    "config": [],
     "ledger": [],
     "workers": [],
     "hall": [],
@@ -42,6 +43,7 @@ HOMES = {
     "click": "durabatch.cli",
     "psutil": "durabatch.runner.probe",
     "rich": "durabatch.cli",
+    "yaml": "durabatch.config",
     "zstandard": "durabatch.codec",
 }
 #: Other ways to a database or out of one's own data, closed to everybody.

@@ -154,3 +154,66 @@ def test_any_text_gives_a_value_or_a_usage_error(text):
             parse(text, option="--x")
         except UsageError as error:
             assert error.what.startswith("--x: ")
+
+
+def test_a_deadline_leaves_some_time():
+    """Nothing, and less than can be kept, are refused."""
+    assert options.parse_deadline("1h", option="--deadline") == 3600
+    assert refusal(options.parse_deadline, "0", option="--deadline") == "--deadline: 0 leaves no time at all. Leave it out for no limit."
+    assert (
+        refusal(options.parse_deadline, "1ms", option="--cpu-limit", minimum_s=1) == "--cpu-limit: '1ms' is less than 1 s. Use 1s or more."
+    )
+
+
+def test_seconds_may_be_a_plain_number():
+    """Where the name of the option says the unit."""
+    assert [options.parse_seconds(text, option="--x") for text in ("10", "2.5", "1m")] == [10, 2.5, 60]
+    assert "is not a duration" in refusal(options.parse_seconds, "1e3", option="--x")
+
+
+def test_a_share_is_a_percentage_or_a_fraction():
+    """Above nothing, up to all."""
+    assert [options.parse_share(text, option="--x") for text in ("80%", "0.8", "1", "100%")] == [0.8, 0.8, 1, 1]
+    for text in ("0", "0%", "80", "101%", "-1%", "x", "", "nan"):
+        assert refusal(options.parse_share, text, option="--x") == f"--x: {text!r} is not a share. Use 1% to 100%."
+
+
+def test_a_number_has_bounds_and_may_have_a_fraction():
+    """Signs, exponents and words are none."""
+    assert options.parse_number("1.5", option="--x", minimum=1, maximum=2) == 1.5
+    for text in ("0.9", "2.1", "-1", "1e0", "inf", "", "x", "9" * 400):
+        assert refusal(options.parse_number, text, option="--x", minimum=1, maximum=2) == f"--x: {text!r} is not a number from 1 to 2"
+
+
+def test_a_switch_has_the_words_people_use():
+    """In any case of letters."""
+    assert [options.parse_switch(text, option="--x") for text in ("1", "TRUE", "yes", "On", "0", "False", "no", "off")] == [True] * 4 + [
+        False
+    ] * 4
+    for text in ("", "2", "y", "maybe"):
+        assert refusal(options.parse_switch, text, option="--x") == f"--x: {text!r} is neither yes nor no. Use true or false."
+
+
+def test_names_and_codes_are_kept_once_and_in_order():
+    """What is no name or no exit code is refused."""
+    assert options.parse_names(["B", "a.C", "B"], option="--x") == ("B", "a.C")
+    assert options.parse_codes(["111", "75", "111"], option="--x") == (111, 75)
+    for text in ("", "a b", "a..b", ".a", "1a", "a:b"):
+        assert f"--x: {text!r} is not the name of an exception" in refusal(options.parse_names, [text], option="--x")
+    for text in ("0", "256", "-1", "x", ""):
+        assert refusal(options.parse_codes, [text], option="--x").startswith(f"--x: {text!r} is ")
+
+
+@fast
+@given(st.integers(0, options.MAX_SIZE_BYTES))
+def test_a_size_shown_is_the_size_read(size):
+    """In the largest unit that leaves a whole number."""
+    assert options.parse_size(options.shown_size(size), option="--x", minimum=0) == size
+    assert options.shown_size(16 << 20) == "16MiB"
+
+
+def test_the_nearest_name_is_offered():
+    """Only when one is near."""
+    assert options.did_you_mean("retires", ["retries", "rate"]) == "Did you mean 'retries'?"
+    assert options.did_you_mean("zzz", ["retries", "rate"]) == ""
+    assert options.nearest("zzz", []) is None

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict
 
 import click
@@ -12,6 +13,7 @@ from durabatch.cli import printing
 from durabatch.cli.looking import chosen_run
 from durabatch.cli.options import json_option, verb
 from durabatch.cli.printing import clean, duration_text
+from durabatch.cli.status import money_text
 from durabatch.models import AttemptView
 
 __all__ = ["attempt_lines", "command"]
@@ -40,5 +42,32 @@ def attempt_lines(one: AttemptView) -> list[str]:
     """Return one try as lines, harmless for a terminal."""
     time = duration_text(one.duration_s) if one.duration_s >= 0.95 else f"{one.duration_s * 1000:.1f} ms"
     title = f"attempt {one.number}: {one.outcome} after {time} (worker {one.worker}, started {one.started_at})"
-    detail = (one.traceback or one.error or "").splitlines()
+    detail = [
+        *(one.traceback or one.error or "").splitlines(),
+        *tail_lines("stdout", one.stdout_tail),
+        *tail_lines("stderr", one.stderr_tail),
+    ]
+    facts = facts_text(one)
+    detail += ([facts] if facts else []) + ([f"remedy: {one.remedy}"] if one.remedy else [])
     return [title, *(f"  {clean(line)}" for line in detail)]
+
+
+def tail_lines(name: str, tail: str | None) -> list[str]:
+    """Return the last of what a command or a dead worker printed, under its name; nothing when that was nothing."""
+    return [f"{name}:", *(f"  {line}" for line in tail.splitlines())] if tail and tail.strip() else []
+
+
+def facts_text(one: AttemptView) -> str:
+    """Return ``exit code 3, peak memory 512 MiB, spent usd 0.5``, as far as it is known."""
+    ended = [f"signal {signal_name(one.signal)}"] if one.signal else [f"exit code {one.exit_code}"] if one.exit_code is not None else []
+    memory = [] if one.peak_rss_bytes is None or one.outcome == "succeeded" else [f"peak memory {one.peak_rss_bytes / (1 << 20):,.0f} MiB"]
+    spent = [f"spent {', '.join(f'{unit} {money_text(amount)}' for unit, amount in one.spent.items())}"] if one.spent else []
+    return ", ".join([*ended, *memory, *spent])
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, its number where it has none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from durabatch.cli.options import VerbCommand, intake_options, name_options, verb, word_option, working_options
-from durabatch.cli.starting import IntakeWish, start_run
+from durabatch.cli.options import VerbCommand, verb
+from durabatch.cli.starting import start_run
+from durabatch.config.resolving import Effective
 
 __all__ = ["ExecCommand", "command"]
 
@@ -35,20 +34,10 @@ class ExecCommand(VerbCommand):
     "durabatch exec servers.csv --key host --retries 2 -- ssh {host} uptime",
     "durabatch exec 'photos/*.png' -- convert {} {}.webp",
     "durabatch exec urls.txt --shell --parse json -- 'curl -s {} | jq .headers'",
+    settings="exec",
     cls=ExecCommand,
 )
-@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
-@click.option("--shell", is_flag=True, help="COMMAND is one text for sh -c; what is put in is quoted.")
-@word_option(
-    "--parse",
-    ("none", "json", "lines"),
-    default="none",
-    help="What becomes of its stdout: kept as it is, or the result itself as JSON or as a list of lines. [default: none]",
-)
-@name_options
-@intake_options
-@working_options
-def command(inputs: tuple[str, ...], words: tuple[str, ...], **options: Any) -> int:
+def command(words: tuple[str, ...], wishes: Effective) -> int:
     """
     Run a command once for each item of the input.
 
@@ -58,5 +47,4 @@ def command(inputs: tuple[str, ...], words: tuple[str, ...], **options: Any) -> 
     """
     from durabatch.loading import command_ref
 
-    handler = command_ref(words, shell=options["shell"], parse=options["parse"])
-    return start_run(handler, options["name"], IntakeWish.from_options(inputs, options), options, {})
+    return start_run(command_ref(words, shell=wishes["shell"], parse=wishes["parse"]), wishes.of_verb("exec"))

@@ -21,10 +21,36 @@ from durabatch.version import __version__
 
 __all__ = ["Verbs", "cli", "main"]
 
+#: The verbs by what they are for, each with the first sentence of its help: so that none has to be imported to be named.
 VERBS = {
-    "Run": ("run", "exec", "resume", "retry"),
-    "Look": ("status", "runs", "items", "results", "errors", "attempts", "sql"),
-    "Care": ("verify",),
+    "Run": {
+        "run": "Run a function once for each item of the input.",
+        "exec": "Run a command once for each item of the input.",
+        "resume": "Go on with a run that was interrupted or halted.",
+        "retry": "Run the failed items again.",
+    },
+    "Look": {
+        "status": "Show where a run stands.",
+        "runs": "List the runs of the ledger, oldest first.",
+        "items": "List the items of a run in input order.",
+        "results": "Print the results of a run as JSON lines in input order.",
+        "errors": "Show the failed items of a run grouped by error.",
+        "attempts": "Show every try at the item KEY, oldest first.",
+        "sql": "Query the ledger, read-only.",
+    },
+    "Steer": {
+        "pause": "Pause the run that is at work.",
+        "unpause": "Let a paused run go on.",
+        "scale": "Change the number of workers of the run that is at work to N.",
+        "set": "Change settings of the run that is at work.",
+        "drain": "Stop the run that is at work after its items in flight.",
+        "cancel": "End a run for good; its open items are cancelled.",
+    },
+    "Care": {
+        "init": "Write a commented durabatch.toml here.",
+        "check": "Show each setting in force here and where it comes from.",
+        "verify": "Check that the ledger is sound.",
+    },
 }
 NAMES = tuple(name for names in VERBS.values() for name in names)
 
@@ -68,16 +94,11 @@ class Verbs(click.Group):
             raise click.UsageError(f"unknown command '{args[0]}'{'. ' if hint else ''}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as click calls it
         """Write the verbs by what they are for."""
-        for title, names in VERBS.items():
+        for title, verbs in VERBS.items():
             with formatter.section(title):
-                formatter.write_dl([(name, self.summary(ctx, name)) for name in names])
-
-    def summary(self, ctx: click.Context, name: str) -> str:
-        """Return the first sentence of the help of a verb."""
-        command = self.get_command(ctx, name)
-        return "" if command is None else command.get_short_help_str(90)
+                formatter.write_dl(list(verbs.items()))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as click calls it
         """Write examples and exit codes."""

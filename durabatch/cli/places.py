@@ -7,15 +7,14 @@ from __future__ import annotations
 import os
 import shlex
 
-from durabatch.cli.options import DEFAULT_LEDGER, LEDGER_VARIABLE
+from durabatch.cli.options import ledger_here
 
 __all__ = ["ledger_json", "next_command"]
 
 
 def next_command(words: str, ledger: str) -> str:
     """Return ``durabatch WORDS`` as it can be typed here, with ``--ledger`` where that is needed."""
-    is_default = ledger == (os.environ.get(LEDGER_VARIABLE) or DEFAULT_LEDGER)
-    return f"durabatch {words}" if is_default else f"durabatch {words} --ledger {shlex.quote(ledger)}"
+    return f"durabatch {words}" if ledger == ledger_here() else f"durabatch {words} --ledger {shlex.quote(ledger)}"
 
 
 def ledger_json(ledger: str) -> str:

@@ -1,5 +1,5 @@
 """
-What ``run``, ``exec``, ``resume`` and ``retry`` have in common: options to settings, the run itself with its progress, and its summary.
+What ``run``, ``exec``, ``resume`` and ``retry`` have in common: wishes to settings, the run itself with its progress, and its summary.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from durabatch.cli import printing
 from durabatch.cli.progress import JsonDisplay, open_display
 from durabatch.cli.summary import is_idle, summary_lines, summary_style
 from durabatch.clock import monotonic_s
+from durabatch.errors import HandlerImportError, UsageError
 from durabatch.models import RunSettings, Summary
-from durabatch.options import usable_cores
 
 if TYPE_CHECKING:
+    from durabatch.config.resolving import Effective
+    from durabatch.decorator import HandlerSpec
     from durabatch.intake.spec import InputSpec
+    from durabatch.loading import CheckedHandler
     from durabatch.runner.request import RunRequest
 
-__all__ = ["IntakeWish", "carry_out", "find_modules_here", "resumed", "settings_given", "start_run", "started_settings"]
-
-#: Options of the command line that are fields of RunSettings as they are.
-SAME_NAMES = ("workers", "batch_size", "pipeline_depth", "max_item_bytes", "max_result_bytes")
+__all__ = ["IntakeWish", "carry_out", "checked_handler", "find_modules_here", "resumed", "run_settings", "start_run"]
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeWish:
     """
-    What the command line says about the input; what it leaves open a handler may decide.
+    What the settings say about the input; what they leave open a handler may decide.
 
     Attributes:
         format: None when not given.
@@ -46,10 +46,10 @@ class IntakeWish:
     null: bool
 
     @classmethod
-    def from_options(cls, inputs: tuple[str, ...], options: dict[str, Any]) -> IntakeWish:
-        """Return what the intake options say."""
-        names = ("format", "as_files", "include", "key", "delimiter", "encoding", "null")
-        return cls(inputs, **{name: options[name] for name in names})
+    def of(cls, wishes: Effective) -> IntakeWish:
+        """Return what the intake settings say."""
+        names = ("input", "format", "files", "include", "key", "delimiter", "encoding", "null")
+        return cls(*(wishes[name] for name in names))
 
     def spec(self, *, format: str | None, include: tuple[str, ...]) -> InputSpec:
         """
@@ -58,7 +58,6 @@ class IntakeWish:
         Raises:
             UsageError: --files and another --format.
         """
-        from durabatch.errors import UsageError
         from durabatch.intake.spec import InputSpec
 
         if self.as_files and self.format not in {None, "files"}:
@@ -71,66 +70,83 @@ class IntakeWish:
         )  # fmt: skip
 
 
-def settings_given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of RunSettings that were given on the command line."""
-    given = {name: options[name] for name in SAME_NAMES}
-    given["max_attempts"] = None if options["retries"] is None else options["retries"] + 1
-    given["output"] = None if options["output"] is None else os.path.abspath(options["output"])
-    given["term_grace_s"] = options["term_grace"]
-    given["drain_s"] = options["drain"]
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def started_settings(given: dict[str, Any], params: dict[str, str], max_attempts: int | None) -> RunSettings:
-    """Return the settings of a run: what was *given*, else what the handler declares, else the defaults."""
-    declared = {} if max_attempts is None else {"max_attempts": max_attempts}
-    return RunSettings(**{"workers": usable_cores(), "params": params, **declared, **given})
-
-
-def start_run(handler: dict[str, Any], name: str | None, wish: IntakeWish, options: dict[str, Any], params: dict[str, str]) -> int:
+def start_run(handler: dict[str, Any], wishes: Effective) -> int:
     """
-    Start or go on with the run of *handler* over the wished input, and return its exit code.
+    Start or go on with the run of *handler* as wished, and return its exit code.
 
     Args:
         handler: Reference; it is checked here, before anything is written.
-        name: Name of the run; None makes one of handler and input.
     """
     from dataclasses import asdict
 
     from durabatch.intake.open import open_source
     from durabatch.ledger.paths import ledger_files
-    from durabatch.loading import check
     from durabatch.runner.request import RunRequest
 
-    ledger = options["ledger"]
+    ledger = wishes["ledger"]
     exclude = ledger_files(ledger).all()
-    checked = check(handler, params)
-    given = settings_given(options)
-    settings = started_settings(given, params, checked.spec.max_attempts)
-    spec = wish.spec(format=checked.spec.format, include=checked.spec.include)
+    checked = checked_handler(handler, wishes)
+    settings = run_settings(wishes, handler, checked.spec)
+    spec = IntakeWish.of(wishes).spec(format=checked.spec.format, include=checked.spec.include)
     stdin = None if sys.stdin is None else sys.stdin.buffer
     if "-" in spec.inputs and stdin is not None and stdin.isatty():
         printing.say("durabatch: reading items from the terminal; end with Ctrl-D")
     exclude += (settings.output,) if settings.output else ()
     source = open_source(spec, max_item_bytes=settings.max_item_bytes, exclude=exclude, stdin=stdin)
     request = RunRequest(
-        verb="run", ledger=ledger, settings=settings, overrides=given, handler=handler, source=source, source_spec=asdict(spec),
-        series=name or default_name(handler, checked.name, spec.description), fresh=options["fresh"],
+        verb="run", ledger=ledger, settings=settings, handler=handler, source=source, source_spec=asdict(spec),
+        series=wishes["name"] or default_name(handler, checked.name, spec.description), fresh=wishes["fresh"],
+        retry_failed=wishes["retry_failed"], preflight_only=wishes["preflight_only"],
     )  # fmt: skip
-    return carry_out(request, options)
+    return carry_out(request, wishes)
 
 
-def resumed(verb: Literal["resume", "retry"], run: str | None, options: dict[str, Any], *, error_type: str | None = None) -> int:
-    """Take up a run on record, with the settings given now in the place of its own, and return its exit code."""
+def checked_handler(handler: dict[str, Any], wishes: Effective) -> CheckedHandler:
+    """Return what the handler declares, once it is known to be usable; a fault names the file or the variable that names the handler."""
+    from durabatch.loading import check
+
+    try:
+        return check(handler, wishes["param"])
+    except HandlerImportError as error:
+        if handler["kind"] == "command" or wishes.is_typed("handler"):
+            raise
+        raise HandlerImportError(f"{wishes.label('handler')}: {error.what}", error.hint) from error
+
+
+def run_settings(wishes: Effective, handler: dict[str, Any], spec: HandlerSpec) -> RunSettings:
+    """
+    Return the settings of a run: what is wished, else what the handler declares, else the defaults.
+
+    Raises:
+        UsageError: An exception or a batching strategy that is named does not exist, or there is nothing to check with.
+    """
+    from durabatch.config.declaring import declared_fields
+    from durabatch.config.keys import by_field
+    from durabatch.runner.asking import with_known_names
+
+    wishes = wishes.with_declared(declared_fields(spec), "@handler")
+    fields = {"workers": wishes["workers"], **wishes.fields()}
+    settings = with_known_names(RunSettings(**fields), handler, label=lambda field: wishes.label(by_field()[field].key))
+    if wishes["preflight_only"] and settings.preflight is None:
+        raise UsageError("--preflight-only: there is no check", "Give one with --preflight, or @handler(preflight=...).")
+    return settings
+
+
+def resumed(verb: Literal["resume", "retry"], run: str | None, wishes: Effective, handler: str | None, **rest: Any) -> int:
+    """
+    Take up a run on record, with the settings given now in the place of its own, and return its exit code.
+
+    Args:
+        handler: In the place of the recorded one, None for that.
+        rest: Fields of the request.
+    """
     from durabatch.loading import parse_target
     from durabatch.runner.request import RunRequest
 
     find_modules_here()
-    request = RunRequest(
-        verb=verb, ledger=options["ledger"], overrides=settings_given(options), run=run, error_type=error_type,
-        handler=None if options["handler"] is None else parse_target(options["handler"]), trust_ledger=options["trust_ledger"],
-    )  # fmt: skip
-    return carry_out(request, options)
+    reference = None if handler is None else parse_target(handler)
+    request = RunRequest(verb=verb, ledger=wishes["ledger"], overrides=wishes.of_verb(verb).asked_fields(), run=run, handler=reference, **rest)
+    return carry_out(request, wishes)
 
 
 def default_name(handler: dict[str, Any], called: str, inputs: str) -> str:
@@ -150,17 +166,19 @@ def find_modules_here() -> None:
         sys.path.insert(0, here)
 
 
-def carry_out(request: RunRequest, options: dict[str, Any]) -> int:
+def carry_out(request: RunRequest, wishes: Effective) -> int:
     """Execute *request* with progress on stderr, print the summary there, and return the exit code."""
     from dataclasses import replace
 
     from durabatch.runner.session import execute
 
-    display = open_display(options["progress"])
+    for note in wishes.notes:
+        printing.say(f"durabatch: {printing.clean(note)}")
+    display = open_display(wishes["progress"])
     request = replace(
         request,
-        durability=options["durability"],
-        allow_network_fs=options["allow_network_fs"],
+        durability=wishes["durability"],
+        allow_network_fs=wishes["allow_network_fs"],
         on_progress=display.show,
         on_note=display.note,
     )

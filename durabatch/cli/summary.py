@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from durabatch.cli.places import next_command
 from durabatch.cli.printing import clean, duration_text, plural, rate_text
-from durabatch.models import Counts, ErrorGroup, Summary
+from durabatch.cli.status import spent_text
+from durabatch.models import Counts, ErrorGroup, RunStatus, SkippedGroup, Summary
 
 __all__ = ["group_text", "is_idle", "summary_lines", "summary_style", "verdict"]
 
@@ -21,7 +22,8 @@ def summary_lines(summary: Summary, *, verb: str, ledger: str, took_s: float) ->
     """Return what to print at the end of *verb*; a single line when there was nothing to do."""
     if is_idle(summary):
         return [idle_text(summary, verb=verb, ledger=ledger)]
-    return [*error_lines(summary.errors), *place_lines(summary, ledger), verdict(summary, took_s)]
+    groups = [*error_lines(summary.errors), *skipped_lines(summary.skipped)]
+    return [*groups, *spent_lines(summary.status), *place_lines(summary, ledger), verdict(summary, took_s)]
 
 
 def is_idle(summary: Summary) -> bool:
@@ -52,12 +54,36 @@ def error_lines(groups: tuple[ErrorGroup, ...]) -> list[str]:
 
 def group_text(group: ErrorGroup, characters: int) -> str:
     """Return ``ValueError: could not ... - 20 items, first r0037, last r1937``, on one line, the message cut to *characters*."""
-    message = clean(group.message)
-    message = message if len(message) <= characters else f"{message[: characters - 3]}..."
+    message = cut(group.message, characters)
     error = clean(group.error_type) + (f": {message}" if message else "")
     if group.item_count == 1:
         return f"{error} - 1 item, {clean(group.first_key)}"
     return f"{error} - {group.item_count:,} items, first {clean(group.first_key)}, last {clean(group.last_key)}"
+
+
+def skipped_lines(groups: tuple[SkippedGroup, ...]) -> list[str]:
+    """Return one line for each reason for which items were left out, and one for what can be done about it."""
+    lines = []
+    for group in groups[:SHOWN_GROUPS]:
+        where = clean(group.first_key) if group.item_count == 1 else f"first {clean(group.first_key)}"
+        lines.append(f"  {cut(group.reason, MESSAGE_CHARACTERS)} - {plural(group.item_count, 'item')}, {where}")
+        lines += [f"    remedy: {cut(group.remedy, MESSAGE_CHARACTERS)}"] if group.remedy else []
+    rest = groups[SHOWN_GROUPS:]
+    if rest:
+        lines.append(f"  {plural(len(rest), 'other reason')} - {plural(sum(group.item_count for group in rest), 'item')}")
+    return ["skipped:", *lines] if lines else []
+
+
+def cut(text: str, characters: int) -> str:
+    """Return *text* on one line, harmless, and no longer than *characters*."""
+    shown = clean(text)
+    return shown if len(shown) <= characters else f"{shown[: characters - 3]}..."
+
+
+def spent_lines(found: RunStatus) -> list[str]:
+    """Return what the run has spent so far, and will have when all is done."""
+    spent = spent_text(found)
+    return [f"spent:   {spent}"] if spent else []
 
 
 def place_lines(summary: Summary, ledger: str) -> list[str]:
@@ -81,7 +107,10 @@ def verdict(summary: Summary, took_s: float) -> str:
         total = f"{counts.total:,}" if summary.status.intake_complete else f"{counts.total:,} so far"
         failed = f", {broken:,} of them failed" if broken else ""
         return f"{name}: {stop_text(summary)}; {counts.ended:,} of {total} done{failed}{pace}; the same command goes on"
-    return f"{name}: {plural(counts.total, 'item')}, {counts.succeeded:,} succeeded, {broken:,} failed{others_text(counts)}{pace}"
+    cancelled = f"{clean(summary.status.reason or 'cancelled')}; " if summary.status.state == "cancelled" else ""
+    return (
+        f"{name}: {cancelled}{plural(counts.total, 'item')}, {counts.succeeded:,} succeeded, {broken:,} failed{others_text(counts)}{pace}"
+    )
 
 
 def stop_text(summary: Summary) -> str:

@@ -148,7 +148,7 @@ def test_tries_are_declared_by_the_handler_or_given(here):
     ("settings", "words"),
     [
         ({"worker": 2}, "unknown setting 'worker'. Did you mean 'workers'?"),
-        ({"zzz": 2}, "unknown setting 'zzz'. There are: workers, batch_size, "),
+        ({"zzz": 2}, "unknown setting 'zzz'. There are: workers, concurrency, "),
         ({"workers": -1}, "workers=-1 is not a whole number from 0 to 4,096"),
         ({"workers": "2"}, "workers='2' is not a whole number from 0 to 4,096"),
         ({"workers": True}, "workers=True is not a whole number from 0 to 4,096"),

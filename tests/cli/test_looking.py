@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 
 import pytest
 
+from durabatch.cli.attempts import attempt_lines
 from durabatch.cli.status import status_lines
 from durabatch.ledger.locks import Ownership
 from durabatch.ledger.opening import open_ledger
 from durabatch.ledger.paths import ledger_files
-from durabatch.models import Counts, Finding, RunStatus
+from durabatch.models import AttemptView, Counts, Finding, RunStatus
+from tests import factory
 
-STATUS_KEYS = "run_id name state reason handler counts batch_count attempt_count intake_complete items_per_s eta_s started_at finished_at elapsed_s binding_limit exit_code"
+STATUS_KEYS = "run_id name state reason handler counts batch_count attempt_count intake_complete items_per_s eta_s started_at finished_at elapsed_s binding_limit exit_code spent forecast next_due_at last_order"
 COUNT_KEYS = "total pending scheduled running succeeded failed skipped cancelled quarantined undone"
 
 
@@ -119,16 +122,15 @@ def test_errors_are_grouped_and_lead_on(finished, command):
     done = command("errors")
     assert done.out == "ValueError: could not convert string to float: 'N/A' - 4 items, first r07, last r37\n"
     assert done.err == "next: `durabatch attempts r07` for the traceback, `durabatch retry` tries them again\n"
-    document = json.loads(command("errors", "--json").out)
-    assert document["errors"] == [
-        {
-            "error_type": "ValueError",
-            "message": "could not convert string to float: 'N/A'",
-            "item_count": 4,
-            "first_key": "r07",
-            "last_key": "r37",
-        }
-    ]
+    (group,) = json.loads(command("errors", "--json").out)["errors"]
+    assert group.pop("group").startswith("ValueError: could not convert string to float: ")
+    assert group == {
+        "error_type": "ValueError",
+        "message": "could not convert string to float: 'N/A'",
+        "item_count": 4,
+        "first_key": "r07",
+        "last_key": "r37",
+    }
 
 
 def test_attempts_show_the_users_own_frames(finished, command):
@@ -231,6 +233,77 @@ def test_status_says_what_is_known_and_leaves_out_the_rest(monkeypatch):
     halted = lines(state="halted", counts=counts, intake_complete=True, items_per_s=1.0, started_at="2026", reason="bad input: x:7: no\x1b")
     assert r"  reason   bad input: x:7: no\x1b" in halted
     assert halted[-1] == "  next     `durabatch resume` goes on"
+
+
+def test_status_tells_limits_money_waiting_items_and_the_last_order(monkeypatch):
+    """What holds the run back, what it costs and will have cost, when the next retry is due, and who asked for what."""
+    monkeypatch.delenv("DURABATCH_LEDGER", raising=False)
+    given = {
+        "run_id": 1, "name": "n", "state": "paused", "reason": "paused by ana (pid 7)", "handler": "m:f", "batch_count": 1, "attempt_count": 2,
+        "intake_complete": True, "items_per_s": 0.0, "eta_s": None, "started_at": "2026", "finished_at": None, "elapsed_s": 1.0,
+        "binding_limit": "rate", "exit_code": None, "counts": Counts(total=9, succeeded=4, scheduled=2, pending=3),
+        "spent": {"usd": 1.25, "tokens": 1234567.0, "\x1bx": 0.0000001, "cents": 0.0}, "forecast": {"usd": 2.8125}, "next_due_at": "2026-01-01T00:00:00.000Z",
+    }  # fmt: skip
+    order = {"verb": "set", "argument": {"rate": None, "batch_size": 5}, "asked_by": {"pid": 7, "uid": 0, "user": "ana\x1b", "host": "h"}}
+    lines = status_lines(RunStatus(**given, last_order={**order, "asked_at": "2026", "applied_at": None, "outcome": None}), "durabatch.db")
+    assert "  limit    rate" in lines
+    assert "  reason   paused by ana (pid 7)" in lines
+    assert "  waiting  2 items, the next until 2026-01-01T00:00:00.000Z" in lines
+    assert r"  spent    usd 1.25 (about 2.8125 when all is done), tokens 1,234,567, \x1bx less than 0.000001, cents 0" in lines
+    assert r"  order    set rate=off batch-size=5 by ana\x1b@h (pid 7) at 2026: not answered yet" in lines
+    assert lines[-1] == "  next     `durabatch unpause` goes on"
+    over = RunStatus(**{**given, "state": "finished", "counts": Counts(total=9, succeeded=9), "next_due_at": None, "spent": {"usd": 2.0}})
+    assert "  spent    usd 2" in status_lines(over, "durabatch.db")
+    assert not [line for line in status_lines(over, "durabatch.db") if line.startswith(("  waiting", "  order"))]
+
+
+def test_the_next_due_time_is_that_of_an_item_that_waits(here, command):
+    """Items that stand in an order of their own have a rank, which is no time that anybody waits for."""
+    with contextlib.closing(open_ledger("durabatch.db", create=True)) as ledger:
+        run = factory.new_run(ledger)
+        factory.add(ledger, run, ["a", "b", "c"], complete=True, place=lambda payload: (0, 7))
+        made = factory.take(ledger, run, 1)
+        factory.finished(ledger, run, factory.failures(made, "failed"), policy=factory.RetryPolicy(3, backoff_s=60), now_us=factory.NOW)
+        (plan,) = ledger.raw.execute(f"EXPLAIN QUERY PLAN {ledger.sql['item_next_waiting']}", (1,)).fetchall()[1:]
+    (status,) = json.loads(command("status", "--json").out)["runs"]
+    assert (status["counts"]["scheduled"], status["counts"]["pending"]) == (1, 2)
+    assert status["next_due_at"] == "2027-01-15T08:01:00.000Z"
+    assert "  waiting  1 item, the next until 2027-01-15T08:01:00.000Z" in command("status").out
+    assert "item_waiting" in plan[3]
+
+
+def test_an_attempt_shows_all_that_is_known_of_it():
+    """How the process ended, its memory and last words, what it cost, and what can be done; harmless for a terminal."""
+    crashed = AttemptView(
+        2, "crashed", 3, "2026", 1.5, "WorkerDied: signal 11", None, remedy="Use less\x1b", signal=11, exit_code=None,
+        stdout_tail=" \n", stderr_tail="one\ntwo\x1b[2J\n", peak_rss_bytes=3 << 29, spent={"usd": 0.5},
+    )  # fmt: skip
+    assert attempt_lines(crashed) == [
+        "attempt 2: crashed after 1.5 s (worker 3, started 2026)",
+        "  WorkerDied: signal 11",
+        "  stderr:",
+        "    one",
+        r"    two\x1b[2J",
+        "  signal SIGSEGV, peak memory 1,536 MiB, spent usd 0.5",
+        r"  remedy: Use less\x1b",
+    ]
+    failed = AttemptView(1, "failed", 1, "2026", 0.01, "CommandError: exit 3", None, exit_code=3, stdout_tail="half done")
+    assert attempt_lines(failed)[1:] == ["  CommandError: exit 3", "  stdout:", "    half done", "  exit code 3"]
+    assert attempt_lines(AttemptView(1, "crashed", 1, None, 0.01, "x", None, signal=99))[-1] == "  signal 99"
+    assert attempt_lines(AttemptView(1, "succeeded", 1, None, 0.01, None, None, peak_rss_bytes=1 << 30))[1:] == []
+    skipped = AttemptView(1, "skipped", 1, "2026", 0.0, "no such host", None, remedy="Check the name")
+    assert attempt_lines(skipped)[1:] == ["  no such host", "  remedy: Check the name"]
+
+
+def test_skipped_items_are_listed_with_their_reason(here, command):
+    """Lists and results have it where failed items have their error."""
+    with contextlib.closing(open_ledger("durabatch.db", create=True)) as ledger:
+        run = factory.run_of(ledger, 2)
+        factory.finished(ledger, run, factory.failures(factory.take(ledger, run, 2), "skipped", "snoozed", error_message="no such host", after_s=60))
+    rows = [line.split(maxsplit=3) for line in command("items").out.splitlines()]
+    assert rows[1:] == [["k1", "skipped", "1", "no such host"], ["k2", "scheduled", "0"]]
+    first = json.loads(command("results", "--all").out.splitlines()[0])
+    assert (first["state"], first["error"]) == ("skipped", "no such host")
 
 
 def test_a_ledger_without_runs_is_no_error_for_runs(here, command):

@@ -50,7 +50,7 @@ def test_ctrl_c_ends_with_130_and_resume_does_the_rest(process, here):
     done = process("run", "jobs.py:stop_us", "many.txt", "-j", "1", "--progress", "none")
     assert done.code == 130
     note, *_, verdict = done.err.splitlines()
-    assert note.startswith("durabatch: stopping after the items in flight (again: at once); ")
+    assert note.startswith("durabatch: stopping after the items in flight, within 30s (again: at once); ")
     assert verdict.startswith("stop_us:many.txt: stopped by SIGINT; ")
     assert verdict.endswith("; the same command goes on")
     assert "Traceback" not in done.err

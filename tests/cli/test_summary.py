@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from durabatch.cli.summary import summary_lines
-from durabatch.models import Counts, ErrorGroup, RunStatus, Summary
+from durabatch.models import Counts, ErrorGroup, RunStatus, SkippedGroup, Summary
 
 GROUP = ErrorGroup("ValueError", "could not convert string to float: 'N/A'", 20, "r0037", "r1937")
 
@@ -32,6 +32,31 @@ def test_failures_results_next_command_and_verdict_come_in_that_order():
         "next:    `durabatch errors` for all of it, `durabatch retry` tries the failed again",
         "nightly: 2,000 items, 1,980 succeeded, 20 failed in 3.2 s, 1,000/s",
     ]
+
+
+def test_skipped_items_are_told_by_reason_with_the_remedy():
+    """Each reason once, the commonest first, with where it was met and what can be done; data is harmless and short."""
+    groups = (
+        SkippedGroup("no such host", "Check the name in DNS", 12, "a1"),
+        SkippedGroup("too old\x1b[31m" + "x" * 999, None, 1, "b7\x1b"),
+        *(SkippedGroup(f"reason {number}", None, 2, "c") for number in range(6)),
+    )
+    ended = dataclasses.replace(summary(total=25, skipped=25, errors=(), code=0), skipped=groups)
+    lines = summary_lines(ended, verb="run", ledger="durabatch.db", took_s=1.0)
+    assert lines[:3] == ["skipped:", "  no such host - 12 items, first a1", "    remedy: Check the name in DNS"]
+    assert lines[3].startswith(r"  too old\x1b[31mxxx")
+    assert lines[3].endswith(r"... - 1 item, b7\x1b")
+    assert lines[7] == "  3 other reasons - 6 items"
+    assert lines[-1] == "nightly: 25 items, 0 succeeded, 0 failed, 25 skipped in 1.0 s, 1,000/s"
+    assert all(len(line) < 300 and "\x1b" not in line for line in lines)
+
+
+def test_what_was_spent_stands_above_the_results():
+    """With what the whole will cost while the run is not done."""
+    halted = summary(state="halted", reason="budget of 5 usd is spent", code=3, errors=(), executed=5, total=10, succeeded=5, pending=5)
+    status = dataclasses.replace(halted.status, spent={"usd": 5.02, "tokens": 1000.0}, forecast={"usd": 10.04})
+    lines = summary_lines(dataclasses.replace(halted, status=status), verb="run", ledger="durabatch.db", took_s=1.0)
+    assert lines[0] == "spent:   usd 5.02 (about 10.04 when all is done), tokens 1,000"
 
 
 def test_commands_can_be_typed_where_the_user_stands():
@@ -65,6 +90,13 @@ def test_a_halt_gives_its_reason():
     )
     last = summary_lines(halted, verb="run", ledger="durabatch.db", took_s=1)[-1]
     assert last.startswith("nightly: halted: bad input: x.jsonl:7: not JSON; 25 of 25 so far done in 1.0 s, 10/s, 5 done before")
+
+
+def test_a_cancelled_run_says_who_cancelled_it():
+    """It is over: nothing goes on, and the last line tells why."""
+    over = summary(state="cancelled", reason="cancelled by ana (pid 7)", errors=(), executed=5, total=9, succeeded=5, cancelled=4)
+    *_, last = summary_lines(over, verb="run", ledger="durabatch.db", took_s=1.0)
+    assert last == "nightly: cancelled by ana (pid 7); 9 items, 5 succeeded, 0 failed, 4 cancelled in 1.0 s, 2.5/s"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,262 @@
+"""
+The registry of settings: every option of ``run`` and ``exec``, once.
+
+A setting has one name in four forms: the flag ``--batch-size``, the key ``batch_size`` in a file (``batch-size`` means the same), the
+variable ``DURABATCH_BATCH_SIZE``, and, when the run records it, the field of RunSettings that Python callers give. Command line, files,
+variables, ``init``, ``check`` and Python all read it here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any
+
+from durabatch import options
+from durabatch.config.compounds import Amounts, Check, Codes, Inputs, Names, Params, Patterns, Target
+from durabatch.config.kinds import (
+    Directory,
+    Grammar,
+    Kind,
+    Number,
+    Retries,
+    Seconds,
+    Share,
+    Size,
+    Switch,
+    Text,
+    TimeLimit,
+    Whole,
+    Word,
+    Workers,
+)
+from durabatch.limits import Breaker, Halt, Limit, Rate, Timeout
+from durabatch.models import RunSettings
+
+__all__ = ["GROUPS", "PREFIX", "SETTINGS", "Setting", "by_field", "by_variable", "for_verb", "named"]
+
+RUN, EXEC, RESUME, RETRY = "run", "exec", "resume", "retry"
+ALL = (RUN, EXEC, RESUME, RETRY)
+STARTING = (RUN, EXEC)
+PREFIX = "DURABATCH_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """
+    One setting.
+
+    Attributes:
+        key: Its name in a file.
+        kind: How its values are written.
+        group: Heading under which it is shown.
+        help: One line; the default is added where it is shown.
+        metavar: What stands behind the flag.
+        field: Field of RunSettings; None for what is no part of the run's record.
+        fallback: Value when it is given nowhere, for settings without a field.
+        default: What help says of the default in the place of the value itself.
+        example: A value as a file would hold it, where the default is none.
+        short: Short form of the flag.
+        verbs: Verbs that have the flag.
+        is_argument: It is an argument of the verb, without a flag.
+        is_repeatable: The flag may stand several times.
+        is_guarded: It names code or data to be taken up, so a file that others can write does not name it.
+        variable: Name of the environment variable.
+    """
+
+    key: str
+    kind: Kind
+    group: str
+    help: str
+    metavar: str = ""
+    field: str | None = None
+    fallback: Any = None
+    default: str = ""
+    example: Any = None
+    short: str | None = None
+    verbs: tuple[str, ...] = ALL
+    is_argument: bool = False
+    is_repeatable: bool = False
+    is_guarded: bool = False
+    variable: str = ""
+
+    @property
+    def flag(self) -> str:
+        """The option, as typed."""
+        return f"--{self.key.replace('_', '-')}"
+
+    @property
+    def default_value(self) -> Any:
+        """The value when nothing gives another."""
+        if self.key == "workers":
+            return options.usable_cores()
+        return self.fallback if self.field is None else getattr(RunSettings(), self.field)
+
+    @property
+    def help_text(self) -> str:
+        """Help with the default."""
+        return self.help if not self.default_text else f"{self.help} [default: {self.default_text}]"
+
+    @property
+    def default_text(self) -> str:
+        """The default for people, empty when there is none."""
+        if self.default:
+            return self.default
+        shown = self.default_value
+        return "" if shown in (None, False, (), {}) else str(self.kind.show(shown))
+
+
+def setting(key: str, kind: Kind, help: str, metavar: str = "", **rest: Any) -> Setting:
+    """Return a setting whose group is filled in by the table it stands in."""
+    return Setting(key=key, kind=kind, help=help, metavar=metavar, group="", **{"variable": PREFIX + key.upper(), **rest})
+
+
+def duration(least: float = 0.0) -> Seconds:
+    """Return the kind of a duration that may be nothing."""
+    return Seconds(options.parse_duration, least)
+
+
+def time_limit(least: float = 0.0) -> Seconds:
+    """Return the kind of a duration that ends something."""
+    return Seconds(lambda text, *, option: options.parse_deadline(text, option=option, minimum_s=least), least, is_open=True)
+
+
+ORDERS = ("input", "smallest", "largest", "newest", "oldest", "kind")
+
+TABLE: dict[str, tuple[Setting, ...]] = {
+    "What": (
+        setting("handler", Target(), "Function to run: module:function or file.py:function.", "HANDLER", is_argument=True,
+                is_guarded=True, example="jobs.py:work", verbs=(RUN,)),
+        setting("input", Inputs(), "Lists, directories or patterns.", "INPUT", is_argument=True, is_guarded=True, fallback=(),
+                example=["items.csv"], verbs=STARTING),
+        setting("param", Params(), "A keyword-only parameter of the handler; env:NAME and file:PATH are read by workers only.",
+                "NAME=VALUE", field="params", is_repeatable=True, verbs=(RUN,), example={"limit": 10}),
+        setting("name", Text(), "Name of the run.", "NAME", default="HANDLER's function:INPUT", verbs=STARTING, example="nightly"),
+        setting("fresh", Switch(), "Start a new run of that name instead of going on with the last one.", fallback=False, verbs=STARTING),
+        setting("shell", Switch(), "COMMAND is one text for sh -c; what is put in is quoted.", fallback=False, verbs=(EXEC,)),
+        setting("parse", Word(("none", "json", "lines")), "What becomes of its stdout: kept as it is, or the result itself as JSON or as "
+                "a list of lines.", "none|json|lines", fallback="none", verbs=(EXEC,)),
+        setting("profile", Text(), "Settings of [profile.NAME] in the configuration files.", "NAME"),
+    ),
+    "Input": (
+        setting("format", Text(), "lines, csv, tsv, jsonl or files.", "FORMAT", default="by suffix", verbs=STARTING, example="csv"),
+        setting("files", Switch(), "A plain file is an item too, not a list.", fallback=False, verbs=STARTING),
+        setting("include", Patterns(), "Only files of that name in directories; may be repeated.", "PATTERN", is_repeatable=True,
+                fallback=(), verbs=STARTING, example=["*.py"]),
+        setting("key", Text(), "Field that identifies an item.", "FIELD", default="key or id, else the content", verbs=STARTING,
+                variable="DURABATCH_KEY_FIELD", example="host"),
+        setting("delimiter", Text(), "What separates columns.", "CHAR", verbs=STARTING, example=";"),
+        setting("encoding", Text(), "Encoding of lists.", "NAME", fallback="utf-8", verbs=STARTING),
+        setting("null", Switch(), "Lines end with NUL, as find -print0 writes them.", fallback=False, verbs=STARTING),
+        setting("max_item_bytes", Size(), "Largest item.", "SIZE", field="max_item_bytes"),
+        setting("priority", Text(), "Field with an item's priority, a whole number; higher ones first.", "FIELD", field="priority",
+                verbs=STARTING, example="priority"),
+        setting("order", Word(ORDERS), "Which items come first; all but input read the whole input before the first item starts.",
+                "|".join(ORDERS), field="order", verbs=STARTING),
+        setting("preflight", Check(), "A check that all items pass before the first is run: module:function, or a command.", "CHECK",
+                field="preflight", is_guarded=True, verbs=STARTING, example="jobs.py:check"),
+        setting("preflight_only", Switch(), "Check the items and end; nothing is run.", fallback=False, verbs=STARTING),
+    ),
+    "Workers": (
+        setting("workers", Workers(0, options.MAX_WORKERS), "Worker processes; 0 runs items in this process.", "N|N%", field="workers",
+                short="-j", default="usable cores", example="50%"),
+        setting("concurrency", Whole(1, 10_000), "Items at once in each worker.", "C", field="concurrency",
+                default="1; 100 for an async handler", example=4),
+        setting("pipeline_depth", Whole(1, 5), "Dispatches a worker holds at once, 1 to 5.", "D", field="pipeline_depth"),
+        setting("max_items_per_worker", Whole(1, 2**31 - 1), "Replace a worker by a fresh one after so many items.", "N",
+                field="max_items_per_worker", example=10_000),
+        setting("memory_limit", Size(16 << 20), "Kill a worker that holds more, with its children.", "SIZE", field="memory_limit_bytes",
+                example="2GiB"),
+        setting("term_grace", duration(), "From asking a worker to end to killing it.", "T", field="term_grace_s"),
+        setting("drain", duration(), "Time a first Ctrl-C leaves to running items.", "T", field="drain_s"),
+    ),
+    "Batches and output": (
+        setting("batch_size", Whole(1, 1_000_000), "Items in a batch, the unit of --output files.", "N", field="batch_size"),
+        setting("batch_strategy", Text(), "fixed, memory, time, bytes, or one of a package.", "NAME", field="batch_strategy",
+                is_guarded=True),
+        setting("batch_seconds", Seconds(options.parse_seconds, is_open=True), "Worker seconds that a batch should take, for "
+                "--batch-strategy time.", "T", field="batch_seconds"),
+        setting("output", Directory(), "Write batch_0001.json ... and summary.json there.", "DIR", field="output", example="out"),
+        setting("keep_order", Switch(), "Batches leave in input order.", field="keep_order"),
+        setting("max_result_bytes", Size(), "Largest result as JSON.", "SIZE", field="max_result_bytes"),
+    ),
+    "Failures": (
+        setting("retries", Retries(1, 1_000_001), "Further tries for an item that fails.", "N", field="max_attempts"),
+        setting("backoff", duration(), "Longest wait before the second try.", "T", field="backoff_s"),
+        setting("backoff_factor", Number(1, 100), "Each further try waits so many times as long.", "X", field="backoff_factor"),
+        setting("backoff_cap", duration(), "Longest wait before any try.", "T", field="backoff_cap_s"),
+        setting("retry_on", Names(), "Try again after these exceptions alone.", "A,B", field="retry_on", is_guarded=True,
+                example=["ConnectionError", "TimeoutError"]),
+        setting("give_up_on", Names(), "Never try again after these exceptions.", "A,B", field="give_up_on", is_guarded=True,
+                example=["ValueError"]),
+        setting("retry_exit", Codes(), "Try again after these exit codes of a command alone.", "75,111", field="retry_exit",
+                verbs=(EXEC, RESUME, RETRY), example=[75, 111]),
+        setting("max_deaths", Whole(1, 1000), "Deaths of a worker after which an item that runs alone is put aside.", "N",
+                field="max_deaths"),
+        setting("retry_failed", Switch(), "Run the failed items of the last run again, too.", fallback=False, verbs=STARTING),
+    ),
+    "Time": (
+        setting("timeout", TimeLimit(Timeout), "Longest time of a try; N% is of the median so far.", "T|N%", field="timeout", example="30s"),
+        setting("item_deadline", time_limit(), "Longest time from the first start of an item to its last end.", "T",
+                field="item_deadline_s", example="1h"),
+        setting("deadline", time_limit(), "Halt after that time; the same command goes on.", "T", field="deadline_s", example="8h"),
+        setting("cpu_limit", time_limit(1.0), "Processor time of a try.", "T", field="cpu_limit_s", example="10m"),
+    ),
+    "Stopping": (
+        setting("halt", Grammar(Halt), "Halt at so many failures: now,fail=N|N% or soon,fail=N|N%.", "WHEN,fail=N|N%", field="halt",
+                example="soon,fail=10%"),
+        setting("tolerate", Grammar(Limit, (str, int)), "Failures with which the exit code is still 0.", "N|N%", field="tolerate",
+                example="1%"),
+        setting("canary", Whole(0, 2**31 - 1), "Run so many items first; halt if one of them fails.", "N", field="canary", default="off",
+                example=10),
+        setting("budget", Amounts(), "Halt when so much is spent; may be repeated.", "UNIT=AMOUNT", field="budget", is_repeatable=True,
+                example={"usd": 5}),
+        setting("breaker", Grammar(Breaker), "Pause when so many of the latest tries failed, or N in a row with the same error.",
+                "N%,same=N,wait=T", field="breaker", example="50%,same=10,wait=30s"),
+    ),
+    "Machine": (
+        setting("rate", Grammar(Rate), "Start at most so many items.", "N/T", field="rate", example="50/1m"),
+        setting("memory_threshold", Share(), "Memory in use above which fewer workers get items.", "N%", field="memory_threshold"),
+        setting("min_free_disk", Size(0), "Free disk at the ledger below which one worker alone gets items.", "SIZE",
+                field="min_free_disk_bytes"),
+        setting("max_load", Number(0.1, 1000), "Load per core above which fewer workers get items.", "X", field="max_load", default="off",
+                example=1.5),
+    ),
+    "Ledger and display": (
+        setting("ledger", Text(may_be_empty=True), "The SQLite file that holds the runs; also $DURABATCH_LEDGER.", "PATH", fallback="durabatch.db"),
+        setting("durability", Word(("power", "process")), "What a commit survives: a power cut, or only the death of processes.",
+                "power|process", fallback="power"),
+        setting("allow_network_fs", Switch(), "Accept a ledger on a network file system that only this host uses.", fallback=False),
+        setting("progress", Word(("auto", "bar", "plain", "json", "none")), "On stderr; auto: a bar on a terminal, else a line every 30 s.",
+                "auto|bar|plain|json|none", fallback="auto"),
+        setting("color", Word(("auto", "always", "never")), "Color; auto: on a terminal, unless NO_COLOR is set.", "auto|always|never",
+                fallback="auto"),
+    ),
+}  # fmt: skip
+
+GROUPS = tuple(TABLE)
+#: Every setting by its key, in the order in which people meet them.
+SETTINGS = {one.key: replace(one, group=group) for group, settings in TABLE.items() for one in settings}
+
+
+def named(name: str) -> Setting | None:
+    """Return the setting of that key, however its words are joined; None when there is none."""
+    return SETTINGS.get(name.replace("-", "_"))
+
+
+def for_verb(verb: str) -> tuple[Setting, ...]:
+    """Return the settings that have a flag or an argument of *verb*."""
+    return tuple(one for one in SETTINGS.values() if verb in one.verbs)
+
+
+@cache
+def by_field() -> dict[str, Setting]:
+    """Return the settings that the run records, by field of RunSettings and in its order."""
+    found = {one.field: one for one in SETTINGS.values() if one.field is not None}
+    return {part.name: found[part.name] for part in fields(RunSettings)}
+
+
+@cache
+def by_variable() -> dict[str, Setting]:
+    """Return the settings by the name of their variable."""
+    return {one.variable: one for one in SETTINGS.values()}
