@@ -52,7 +52,7 @@ def server():
 @pytest.fixture
 def example(tmp_path):
     """Give a directory with audit.py of the README and a list of six servers, and ``durabatch`` on PATH."""
-    audit, program = blocks("python")
+    audit, program = blocks("python")[:2]
     (tmp_path / "audit.py").write_text(audit)
     (tmp_path / "program.py").write_text(program)
     (tmp_path / "bin").mkdir()

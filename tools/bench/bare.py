@@ -5,6 +5,7 @@ The bare operations: what Python and SQLite do when nothing is remembered, check
 from __future__ import annotations
 
 import array
+import asyncio
 import contextlib
 import functools
 import json
@@ -20,11 +21,24 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+from coroutines import nap
 from handlers import bump, calibrate, spin
 
 from durabatch.recipes.python_ast import analyse
 
-__all__ = ["claims", "executor_real", "executor_spin", "finishes", "interpreter", "pages", "pool_noop", "status", "submits"]
+__all__ = [
+    "claims",
+    "executor_real",
+    "executor_spin",
+    "finishes",
+    "interpreter",
+    "naps",
+    "pages",
+    "pool_noop",
+    "status",
+    "submits",
+    "xargs",
+]
 
 #: Items sent to a process at once.
 NOOP_CHUNK, SPIN_CHUNK, FILE_CHUNK = 200, 50, 20
@@ -71,6 +85,34 @@ def executor_spin(*, directory: str, count: int, workers: int) -> dict[str, floa
     function = functools.partial(spin, loops=calibrate(1.0))
     busy, seconds = executor_run(function, [{"n": number} for number in range(count)], workers, SPIN_CHUNK)
     return {"value": 100 * sum(busy) / workers / seconds}
+
+
+async def gathered(count: int, concurrency: int) -> float:
+    """Wait for *count* naps, so many at once, and return the seconds."""
+    free = asyncio.Semaphore(concurrency)
+
+    async def one(number: int) -> dict[str, int]:
+        async with free:
+            return await nap({"n": number})
+
+    started = time.perf_counter()
+    await asyncio.gather(*map(one, range(count)))
+    return time.perf_counter() - started
+
+
+def naps(*, directory: str, count: int, concurrency: int) -> dict[str, float]:  # noqa: ARG001 - every measurement gets a directory
+    """Return the items a second of one event loop that a semaphore keeps from starting more at once."""
+    return {"value": count / asyncio.run(gathered(count, concurrency))}
+
+
+def xargs(*, directory: str, source: str, processes: int) -> dict[str, float]:
+    """Return the items a second of ``xargs`` with one process for each line."""
+    with open(source, encoding="ascii") as file:
+        count = sum(1 for _ in file)
+        file.seek(0)
+        started = time.perf_counter()
+        subprocess.run(["xargs", "-P", str(processes), "-n1", "true"], stdin=file, cwd=directory, check=True)
+        return {"value": count / (time.perf_counter() - started)}
 
 
 def records(source: str) -> Iterator[tuple[str, str, int]]:
@@ -124,7 +166,9 @@ def claim_all(database: apsw.Connection, count: int) -> float:
     for first in range(1, count + 1, DISPATCH_ITEMS):
         bounds = (first, first + DISPATCH_ITEMS - 1)
         with database:
-            database.execute("SELECT item_id, key, payload FROM item WHERE item_id BETWEEN ? AND ? AND state = 'pending'", bounds).fetchall()
+            database.execute(
+                "SELECT item_id, key, payload FROM item WHERE item_id BETWEEN ? AND ? AND state = 'pending'", bounds
+            ).fetchall()
             database.execute("UPDATE item SET state = 'running', batch_id = ?1, dispatch_id = ?1 WHERE item_id BETWEEN ?1 AND ?2", bounds)
         checkpoint(database)
     return time.perf_counter() - started
@@ -144,7 +188,10 @@ def finishes(*, directory: str, source: str) -> dict[str, float]:
     claim_all(database, len(rows))
     spent_s = 0.0
     for first in range(1, len(rows) + 1, DISPATCH_ITEMS):
-        done = [(number, 1, 1_700_000_000_000_000 + number, 2, f'{{"n":{number}}}') for number in range(first, min(first + DISPATCH_ITEMS, len(rows) + 1))]
+        done = [
+            (number, 1, 1_700_000_000_000_000 + number, 2, f'{{"n":{number}}}')
+            for number in range(first, min(first + DISPATCH_ITEMS, len(rows) + 1))
+        ]
         started = time.perf_counter()
         with database:
             finish(database, done)

@@ -10,16 +10,23 @@ from typing import Any
 
 from inputs import Inputs
 
-__all__ = ["Case", "Side", "all_cases"]
+__all__ = ["Case", "Side", "all_cases", "plain_cases"]
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One way to do it: ``function`` is ``MODULE.NAME`` of this directory; the first side of a case is durabatch."""
+    """
+    One way to do it; the first side of a case is durabatch.
+
+    Attributes:
+        function: ``MODULE.NAME`` of this directory.
+        root: The checkout whose durabatch is measured; None for the one that is found here.
+    """
 
     label: str
     function: str
     make_arguments: Callable[[], dict[str, Any]]
+    root: str | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -43,19 +50,29 @@ class Case:
     goal: str = ""
 
 
-def all_cases(inputs: Inputs, *, scale: float, workers: int, big: bool) -> list[Case]:
-    """Return all cases, with sizes times *scale*."""
-    large, medium = int(1_000_000 * scale), int(500_000 * scale)
-    cases = [
+def plain_cases(inputs: Inputs, *, scale: float, workers: int) -> list[Case]:
+    """Return the whole runs in which nothing fails and nothing is limited, with sizes times *scale*."""
+    large = int(1_000_000 * scale)
+    return [
         noop(inputs, int(100_000 * scale), "ordered", workers, ""),
         noop(inputs, large, "ordered", workers, ">= 75,000; coordinator < 60 MiB, < 250 B an item, log < 64 MiB"),
-        noop(inputs, int(100_000 * scale), "random", workers, ""),
         noop(inputs, large, "random", workers, ">= 40,000; coordinator < 60 MiB"),
         real(inputs, int(6000 * scale), workers),
         spin(int(10_000 * scale), workers),
-        *engine_cases(inputs, medium),
-        *ledger_cases(inputs, large, workers),
-        Case("command", "s", (Side("durabatch --version", "ours.version", dict), Side("python -c pass", "bare.interpreter", dict)), "< 0.15 s"),
+    ]
+
+
+def all_cases(inputs: Inputs, *, scale: float, workers: int, big: bool) -> list[Case]:
+    """Return all cases, with sizes times *scale*."""
+    version = (Side("durabatch --version", "ours.version", dict), Side("python -c pass", "bare.interpreter", dict))
+    cases = [
+        *plain_cases(inputs, scale=scale, workers=workers),
+        noop(inputs, int(100_000 * scale), "random", workers, ""),
+        naps(inputs),
+        commands(inputs, int(2000 * scale)),
+        *engine_cases(inputs, int(500_000 * scale)),
+        *ledger_cases(inputs, int(1_000_000 * scale), workers),
+        Case("version", "s", version, "< 0.15 s"),
     ]
     if big:
         side = Side("first of 10,000,000 lines", "ours.first_result", lambda: {"source": inputs.lines(10_000_000), "workers": workers})
@@ -91,6 +108,25 @@ def spin(count: int, workers: int) -> Case:
     return Case(f"spin-1ms-{count}", "%", sides, ">= 95")
 
 
+def naps(inputs: Inputs) -> Case:
+    """Return the job whose items wait, on one worker: twenty rounds of all of them at once, a second in all, so it has one size only."""
+    count, concurrency = 20_000, 1000
+    sides = (
+        Side("durabatch", "ours.naps", lambda: {"source": inputs.records(count, "ordered"), "concurrency": concurrency}),
+        Side("asyncio with a semaphore, not durable", "bare.naps", lambda: {"count": count, "concurrency": concurrency}),
+    )
+    return Case(f"async-{count}", "items/s", sides, "ratio >= 0.8")
+
+
+def commands(inputs: Inputs, count: int) -> Case:
+    """Return the job of one process for each item, eight at once."""
+    sides = (
+        Side("durabatch exec", "ours.commands", lambda: {"source": inputs.lines(count), "workers": 2, "concurrency": 4}),
+        Side("xargs -P 8 -n1, not durable", "bare.xargs", lambda: {"source": inputs.lines(count), "processes": 8}),
+    )
+    return Case(f"commands-{count}", "items/s", sides)
+
+
 def engine_cases(inputs: Inputs, count: int) -> list[Case]:
     """Return the verbs of the engine, one by one."""
     verbs = (
@@ -104,7 +140,7 @@ def engine_cases(inputs: Inputs, count: int) -> list[Case]:
         return {"source": inputs.records(count, "ordered")}
 
     return [
-        Case(f"{name}-{count}", "rows/s", (Side("durabatch", f"ours.{verb}", arguments), Side(beside, f"bare.{verb}", arguments)))
+        Case(f"{name}-{count}", "rows/s", (Side("durabatch", f"verbs.{verb}", arguments), Side(beside, f"bare.{verb}", arguments)))
         for name, verb, beside in verbs
     ]
 

@@ -78,7 +78,9 @@ class Ceiling:
                 for pipe, done in arrived:
                     self.finish(pipe, done)
                 self.take_in()
-                outgoing = [self.claim(pipe) for _ in range(DEPTH) for pipe in self.held if self.held[pipe] < DEPTH and self.mark < self.taken]
+                outgoing = [
+                    self.claim(pipe) for _ in range(DEPTH) for pipe in self.held if self.held[pipe] < DEPTH and self.mark < self.taken
+                ]
                 self.db.execute("UPDATE run SET taken = ?, finished = ? WHERE run_id = 1", (self.taken, self.finished))
             for pipe, message in outgoing:
                 pipe.send_bytes(message)

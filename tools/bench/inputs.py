@@ -72,7 +72,12 @@ class Inputs:
 
     def half_done(self, count: int, workers: int) -> str:
         """Return a directory with a ledger whose run was killed (SIGKILL) when half of its items had ended."""
-        return self.made_by("ours.half_run", f"half-{count}", {"source": self.records(count, "ordered"), "workers": workers, "count": count}, -signal.SIGKILL)
+        return self.made_by(
+            "ours.half_run",
+            f"half-{count}",
+            {"source": self.records(count, "ordered"), "workers": workers, "count": count},
+            -signal.SIGKILL,
+        )
 
     def finished(self, count: int, workers: int) -> str:
         """Return a ledger with a finished run."""
@@ -95,6 +100,8 @@ def small_sources() -> list[Path]:
     """Return the smaller files of the standard library, without what others installed into it and without empty ones."""
     found = []
     for folder, below, names in os.walk(sysconfig.get_path("stdlib")):
-        below[:] = sorted(name for name in below if name not in {"site-packages", "dist-packages", "__pycache__", "lib2to3", "test", "tests"})
+        below[:] = sorted(
+            name for name in below if name not in {"site-packages", "dist-packages", "__pycache__", "lib2to3", "test", "tests"}
+        )
         found += [Path(folder, name) for name in sorted(names) if name.endswith(".py")]
     return [path for path in found if 512 <= path.stat().st_size <= SOURCE_BYTES]

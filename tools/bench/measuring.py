@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from pathlib import Path
 from typing import Any
+
+import checkout
 
 __all__ = ["Sample", "Watch", "measure"]
 
@@ -76,22 +80,43 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of a child: bytecode is kept, as it is where a package was installed."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def environment(root: str | None) -> dict[str, str]:
+    """Return the environment of a child that measures the checkout *root*: bytecode is kept, as it is where a package was installed."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept if root is None else {**kept, checkout.VARIABLE: root}
 
 
-def measure(function: str, arguments: dict[str, Any], parent: Path) -> Sample:
-    """Return what *function* measured in a fresh process with a fresh directory below *parent*."""
+def children_cpu_s() -> float:
+    """Return the processor time of all processes that have ended below this one."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(function: str, arguments: dict[str, Any], parent: Path, root: str | None = None) -> Sample:
+    """
+    Return what *function* measured in a fresh process with a fresh directory below *parent*.
+
+    Args:
+        root: The checkout whose durabatch is measured; None for the one that is found here.
+    """
     with tempfile.TemporaryDirectory(dir=parent) as made:
         argv = [sys.executable, str(CHILD), function, json.dumps({"directory": made, **arguments})]
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=made, env=environment())
+        cpu_before_s = children_cpu_s()
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, cwd=made, env=environment(root), process_group=0)
         watch = Watch(process.pid, Path(made))
         watch.start()
-        output, errors = process.communicate()
-        watch.over.set()
-        watch.join()
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        finally:
+            watch.over.set()
+            watch.join()
         if process.returncode:
             return {"problem": (errors.strip().splitlines() or [f"exit status {process.returncode}"])[-1]}
         sample: Sample = json.loads(output.strip().splitlines()[-1])
-    return {**sample, "tree_mib": watch.tree_bytes / MIB, "wal_mib": watch.wal_bytes / MIB}
+        cpu_s = children_cpu_s() - cpu_before_s
+    return {**sample, "cpu_s": cpu_s, "tree_mib": watch.tree_bytes / MIB, "wal_mib": watch.wal_bytes / MIB}

@@ -1,5 +1,7 @@
 """
-What durabatch does, measured: whole runs, and the verbs of the engine one by one. Each function is called in a fresh process.
+What durabatch does, measured: whole runs. Each function is called in a fresh process.
+
+Nothing but public names is used, so that the same functions measure other checkouts; what only some of them have is imported where it is used.
 """
 
 from __future__ import annotations
@@ -11,31 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from handlers import calibrate
 
 import durabatch
-from durabatch.clock import now_us
-from durabatch.engine.active import ActiveRun, load
-from durabatch.engine.claim import Claim, claim
-from durabatch.engine.finish import Returned, finish
-from durabatch.engine.start import create_run, open_session
-from durabatch.flow.batching import FixedBatches
-from durabatch.intake.open import open_source
-from durabatch.ledger.connection import Connection
-from durabatch.ledger.opening import open_ledger
-from durabatch.models import Progress, RunSettings, Summary
-from durabatch.runner.feeding import Feeder, first_page
+from durabatch.models import Progress, Summary
 
-__all__ = ["claims", "finishes", "first_result", "half_run", "noop", "pages", "real", "resume", "spin", "status", "submits", "version"]
+__all__ = ["commands", "first_result", "half_run", "naps", "noop", "peak_mib", "real", "resume", "spin", "status", "version"]
 
-MIB = 1 << 20
-#: Items of a claim or a finish that is measured alone; one transaction each.
-DISPATCH_ITEMS, DISPATCH_BYTES, BATCH_ITEMS = 1000, 1 << 20, 100
-#: Rows and bytes of a page that is measured alone.
-PAGE_ITEMS, PAGE_BYTES = 5000, 8 << 20
 #: A run that is to be looked at when it has just begun.
 Stop = Callable[[Progress], None]
 
@@ -87,90 +75,27 @@ def spin(*, directory: str, count: int, workers: int) -> dict[str, float]:
     return run_figures(summary, path, 100 * busy_s / workers / summary.work_s)
 
 
-def pages(*, directory: str, source: str) -> dict[str, float]:  # noqa: ARG001 - every measurement gets a directory
-    """Return the rows a second of reading, parsing and checking alone."""
-    opened = open_source((source,), key="k")
-    started = time.perf_counter()
-    count = sum(len(page.rows) for page in opened.pages(None, max_items=PAGE_ITEMS, max_bytes=PAGE_BYTES))
-    return {"value": count / (time.perf_counter() - started), "coordinator_mib": peak_mib()}
+def naps(*, directory: str, source: str, concurrency: int) -> dict[str, float]:
+    """Return the items a second of one worker whose items wait, so many at once."""
+    path = os.path.join(directory, "bench.db")
+    ledger = durabatch.Ledger(path)
+    summary = ledger.run("coroutines:nap", durabatch.jsonl(source, key="k"), workers=1, concurrency=concurrency)
+    return run_figures(summary, path, summary.counts.total / summary.work_s)
 
 
-def filled(directory: str, source: str) -> tuple[Connection, ActiveRun, float]:
-    """Return a ledger with all items of a file in it, one transaction a page, and the rows a second that took."""
-    ledger = open_ledger(os.path.join(directory, "bench.db"), create=True)
-    open_session(ledger, {}, now_us=now_us())
-    opened = open_source((source,), key="k")
-    started = time.perf_counter()
-    page, rest = first_page(opened)
-    run_id = create_run(ledger, series="bench", handler={}, source={}, fingerprint=None, settings=RunSettings().as_json(), now_us=now_us())
-    active = load(ledger, run_id)
-    feeder = Feeder(ledger, active, opened)
-    with ledger.transaction():
-        feeder.begin(page, rest)
-        active.write_tally(ledger)
-    while not feeder.is_done:
-        with ledger.transaction():
-            feeder.feed()
-            active.write_tally(ledger)
-        if ledger.wal_frames > 1000:
-            ledger.checkpoint()
-    return ledger, active, active.total_count / (time.perf_counter() - started)
+def commands(*, directory: str, source: str, workers: int, concurrency: int) -> dict[str, float]:
+    """Return the items a second of ``durabatch exec`` with a command that does nothing."""
+    from durabatch.loading import command_ref
+    from durabatch.runner.session import execute
 
-
-def submits(*, directory: str, source: str) -> dict[str, float]:
-    """Return the rows a second from a file into the ledger, nothing else going on."""
-    ledger, _, rate = filled(directory, source)
-    ledger.close()
-    return {"value": rate, "coordinator_mib": peak_mib()}
-
-
-def claim_all(ledger: Connection, active: ActiveRun) -> tuple[list[Claim], float]:
-    """Return every item of the run, claimed, and the items a second that took."""
-    made: list[Claim] = []
-    batches = FixedBatches(BATCH_ITEMS)
-    started = time.perf_counter()
-    while active.pending_count:
-        with ledger.transaction():
-            found = claim(ledger, active, batches, limit=DISPATCH_ITEMS, max_bytes=DISPATCH_BYTES, now_us=now_us())
-            active.write_tally(ledger)
-        if found is None:
-            break
-        made.append(found)
-        if ledger.wal_frames > 1000:
-            ledger.checkpoint()
-    return made, active.total_count / (time.perf_counter() - started)
-
-
-def claims(*, directory: str, source: str) -> dict[str, float]:
-    """Return the items a second that can be handed out, nothing else going on."""
-    ledger, active, _ = filled(directory, source)
-    _, rate = claim_all(ledger, active)
-    ledger.close()
-    return {"value": rate}
-
-
-def returned_of(made: Claim) -> Returned:
-    """Return what a worker would send back for a claim."""
-    inline = [(work[0], work[1], 1, 1_700_000_000_000_000 + work[0], 2, f'{{"n":{work[0]}}}') for _, works in made.groups for work in works]
-    return Returned(made.dispatch_id, inline=inline, batch_of={work[0]: batch_id for batch_id, works in made.groups for work in works})
-
-
-def finishes(*, directory: str, source: str) -> dict[str, float]:
-    """Return the items a second that can be recorded, nothing else going on."""
-    ledger, active, _ = filled(directory, source)
-    made, _ = claim_all(ledger, active)
-    spent_s, count = 0.0, 0
-    for one in made:
-        returned = returned_of(one)
-        started = time.perf_counter()
-        with ledger.transaction():
-            count += finish(ledger, active, returned, max_attempts=1, now_us=now_us())
-            active.write_tally(ledger)
-        if ledger.wal_frames > 1000:
-            ledger.checkpoint()
-        spent_s += time.perf_counter() - started
-    ledger.close()
-    return {"value": count / spent_s}
+    path = os.path.join(directory, "bench.db")
+    settings = {"workers": workers, "concurrency": concurrency}
+    request = durabatch.Ledger(path).request(
+        "handlers:bump", durabatch.lines(source), name="commands", key=None, fresh=False, settings=settings
+    )
+    # Only the command line names a command as a handler.
+    summary = execute(replace(request, handler=command_ref(("true", "{}"), shell=False, parse="none")))
+    return run_figures(summary, path, summary.counts.total / summary.work_s)
 
 
 def when_ended(more_than: Callable[[Progress], bool], number: int) -> Stop:
@@ -210,7 +135,9 @@ def resume(*, directory: str, half: str, source: str, workers: int) -> dict[str,
 def first_result(*, directory: str, source: str, workers: int) -> dict[str, float]:
     """Return the seconds from the call to the first recorded result on a large text file."""
     stop = when_ended(lambda progress: progress.counts.ended > 0, signal.SIGINT)
-    summary = durabatch.Ledger(os.path.join(directory, "bench.db")).run("builtins:len", durabatch.lines(source), workers=workers, on_progress=stop)
+    summary = durabatch.Ledger(os.path.join(directory, "bench.db")).run(
+        "builtins:len", durabatch.lines(source), workers=workers, on_progress=stop
+    )
     return {"value": summary.first_result_s or 0.0, "startup_s": summary.startup_s, "coordinator_mib": peak_mib()}
 
 

@@ -23,6 +23,7 @@ LOWER_IS_BETTER = frozenset({"s"})
 BESIDE = (
     ("startup_s", "start s", 2),
     ("first_result_s", "first s", 2),
+    ("cpu_s", "cpu s", 2),
     ("coordinator_mib", "coord MiB", 0),
     ("tree_mib", "tree MiB", 0),
     ("wal_mib", "log MiB", 0),
