@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 
 import hypothesis
 import pytest
@@ -29,6 +30,18 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Let hypothesis follow ``--long``."""
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+@pytest.fixture(autouse=True)
+def no_modules_left(tmp_path_factory):
+    """Forget modules that a test imported from its own directory: the next one may have others of the same name."""
+    base, before, path = str(tmp_path_factory.getbasetemp()), set(sys.modules), sys.path[:]
+    yield
+    for name in sys.modules.keys() - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(base):
+            del sys.modules[name]
+    if sys.path != path:
+        sys.path[:] = path
 
 
 @pytest.fixture

@@ -20,14 +20,10 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A working directory that comes first on the module path; modules imported from it are forgotten afterwards."""
-    before = set(sys.modules)
+    """A working directory that comes first on the module path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
+    return tmp_path
 
 
 def write(path: Path, text: str) -> Path:

@@ -21,7 +21,7 @@ import click
 
 from durabatch.cli import printing
 from durabatch.errors import DurabatchError
-from durabatch.intake.problems import did_you_mean
+from durabatch.options import did_you_mean
 from durabatch.version import __version__
 
 __all__ = ["Manner", "complain", "guarded", "usage_sentence"]

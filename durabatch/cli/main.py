@@ -16,7 +16,7 @@ import click
 
 from durabatch.cli import printing
 from durabatch.cli.failures import Manner, complain, guarded
-from durabatch.intake.problems import did_you_mean
+from durabatch.options import did_you_mean
 from durabatch.version import __version__
 
 __all__ = ["Verbs", "cli", "main"]

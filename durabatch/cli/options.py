@@ -20,7 +20,7 @@ from durabatch.config.keys import GROUPS, SETTINGS, Setting, for_verb
 from durabatch.config.kinds import Switch
 from durabatch.config.resolving import resolve
 from durabatch.errors import UsageError
-from durabatch.intake.problems import did_you_mean
+from durabatch.options import did_you_mean
 
 __all__ = ["VerbCommand", "json_option", "ledger_here", "parsed", "recorded_options", "run_argument", "verb", "word_option"]
 

@@ -21,7 +21,7 @@ def conclude(
     One write transaction. Nothing of the run may be with a worker any more.
     """
     with ledger.transaction():
-        ended = active.total_count - active.open_count
+        ended = active.total_count - active.open_count - active.counts["cancelled"]
         rate = ended / (elapsed_us / 1e6) if elapsed_us else 0.0
         run.set_pace(ledger, active.run_id, elapsed_us=elapsed_us, items_per_s=rate)
         run.conclude(ledger, active.run_id, state, reason=reason, exit_code=exit_code, items_per_s=rate, now_us=now_us)

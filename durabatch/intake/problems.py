@@ -4,11 +4,11 @@ The sentences about bad input that several sources share.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 
 from durabatch.errors import InputError
+from durabatch.options import nearest
 
 __all__ = ["available", "cannot_read", "did_you_mean", "not_text", "printable", "size_text"]
 
@@ -34,9 +34,9 @@ def neighbours(path: str) -> list[str]:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return ``Did you mean 'x'?`` for the choice nearest to *word*, or empty text."""
-    near = difflib.get_close_matches(word, list(choices), n=1)
-    return f"Did you mean '{printable(near[0])}'?" if near else ""
+    """Return ``Did you mean 'x'?`` for the choice nearest to *word*, which comes from the input and is shown escaped; or empty text."""
+    near = nearest(word, choices)
+    return "" if near is None else f"Did you mean '{printable(near)}'?"
 
 
 def available(names: Iterable[object]) -> str:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from durabatch.errors import UsageError
-from durabatch.intake.problems import did_you_mean
 from durabatch.limits import Rate, Timeout
-from durabatch.options import MAX_WORKERS, parse_count
+from durabatch.options import MAX_WORKERS, did_you_mean, parse_count
 
 __all__ = ["MAX_BATCH", "MAX_CONCURRENCY", "REFUSED", "Verb", "argument_of"]
 

@@ -78,7 +78,6 @@ class Session:
         self.summary: Summary | None = None
         #: Id of the run, once it was chosen.
         self.run_id = 0
-        self.collect_ended = False
         self.told_signal = False
 
     def ticks(self) -> Generator[tuple[Connection, list[int]], None, None]:

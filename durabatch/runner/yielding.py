@@ -24,7 +24,6 @@ def yielded(session: Session, *, ordered: bool) -> Iterator[Result]:
     Raises:
         RunHaltedError: The run stopped before its end. KeyboardInterrupt, SystemExit: by a signal.
     """
-    session.collect_ended = True
     order = InOrder() if ordered else None
     ticks = session.ticks()
     is_first = True

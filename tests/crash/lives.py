@@ -226,7 +226,6 @@ def live(path, *, life=1, vfs=None, recorder=None, durability="power", count=ITE
         source=Rows(count), series="sweep", durability=durability, vfs=vfs, on_batch=lambda batch: tell(batch.results),
     )  # fmt: skip
     work = session.Session(request)
-    work.collect_ended = True
     pool = RulePool(life)
     with (
         mock.patch.object(session, "make_pool", lambda *_: pool),

@@ -442,7 +442,7 @@ def test_a_run_whose_coordinator_keeps_dying_ends_all_the_same(concurrency, seed
     while not run.is_over:
         lives += 1
         assert lives < 5000
-        Session(run).go(dies_after_s=rng.choice([0.1, 2.0, 20.0]))
+        Session(run).go(dies_after_s=0.1 if lives < 5 else rng.choice([0.1, 2.0, 20.0]))
     assert_ended_well(run)
     assert_within_rate(run)
     assert lives > 3
