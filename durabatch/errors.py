@@ -106,6 +106,10 @@ class InputError(UsageError):
         self.where = where
         super().__init__(f"{where}: {why}", hint)
 
+    def at(self, place: str) -> InputError:
+        """Return the same error, with the place in the input before its words."""
+        return InputError(place, self.what, self.hint)
+
 
 class InputChangedError(UsageError):
     """The input differs from what the run was started with. Nothing was run; the ledger is unchanged."""

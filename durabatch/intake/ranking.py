@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -21,7 +21,7 @@ from durabatch.intake.keys import MISSING, lookup
 from durabatch.intake.problems import did_you_mean, printable
 from durabatch.models import RunSettings
 
-__all__ = ["INPUT_ORDER", "MAX_PRIORITY", "ORDERS", "Place", "place_of"]
+__all__ = ["INPUT_ORDER", "MAX_PRIORITY", "ORDERS", "Place", "first_misplaced", "place_of"]
 
 #: (priority, due time in UTC microseconds that stands for the rank; None leaves the item in input order)
 Place = tuple[int, int | None]
@@ -58,6 +58,18 @@ def place_of(settings: RunSettings) -> Callable[[str], Place] | None:
         return priority, 0 if priority else None
 
     return place
+
+
+def first_misplaced(place: Callable[[str], Place] | None, rows: Sequence[tuple[Any, str, int]]) -> tuple[int, InputError] | None:
+    """Return the index of the first row (key, payload, position) that has no place, and what is wrong with it; None when all have one."""
+    if place is None:
+        return None
+    for index, row in enumerate(rows):
+        try:
+            place(row[1])
+        except InputError as error:
+            return index, error
+    return None
 
 
 def rank_by(order: str) -> Rank | None:

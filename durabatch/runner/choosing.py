@@ -16,7 +16,7 @@ from durabatch.engine.retry import Chosen, retry
 from durabatch.engine.start import create_run, resume_run
 from durabatch.errors import InputChangedError, UsageError
 from durabatch.intake.open import open_source
-from durabatch.intake.ranking import place_of
+from durabatch.intake.ranking import first_misplaced, place_of
 from durabatch.intake.source import Page, Source
 from durabatch.intake.spec import InputSpec
 from durabatch.ledger import batch, event, run
@@ -25,6 +25,7 @@ from durabatch.ledger.run import RunRow
 from durabatch.models import RunSettings
 from durabatch.runner.asking import with_known_names
 from durabatch.runner.feeding import Feeder, first_page
+from durabatch.runner.kinds import kind_of, refuse_impossible
 from durabatch.runner.request import RunRequest
 from durabatch.states import RunState
 from durabatch.workers.template import check_fields
@@ -80,6 +81,9 @@ def check_first(request: RunRequest, page: Page) -> bool:
     is_async = check_handler(handler, request.settings, request)
     if handler["kind"] == "command" and page.rows:
         check_fields(handler["argv"], page.rows[0][1])
+    misplaced = first_misplaced(place_of(request.settings), page.rows)
+    if misplaced is not None:
+        raise misplaced[1].at(f"{required_source(request).description}:{page.rows[misplaced[0]][2]}")
     return is_async
 
 
@@ -240,6 +244,13 @@ def check_handler(handler: dict[str, Any], settings: RunSettings, request: RunRe
     """
     if settings.preflight is not None:
         loading.check_preflight(settings.preflight, settings.params)
+    is_async = is_async_handler(handler, settings, request)
+    refuse_impossible(settings, kind_of(handler, settings, is_async=is_async), is_command=handler["kind"] == "command")
+    return is_async
+
+
+def is_async_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> bool:
+    """Tell whether the handler is a coroutine function, once it is known that it can be used; errors as for ``check_handler``."""
     if request.function is not None:
         return loading.check_function(request.function, settings.params).is_async
     if handler["kind"] == "inline":

@@ -17,7 +17,7 @@ from durabatch.engine.active import ActiveRun
 from durabatch.engine.match import Matcher
 from durabatch.engine.submit import DuplicateKeyError, InputRow, submit
 from durabatch.errors import InputChangedError, InputError, NoItemsError
-from durabatch.intake.ranking import Place
+from durabatch.intake.ranking import Place, first_misplaced
 from durabatch.intake.source import Page, Source
 from durabatch.ledger.connection import Connection
 
@@ -180,11 +180,11 @@ class Feeder:
             return
         rows = page.rows[self.skip :] if self.skip else page.rows
         problem = page.problem
-        bad = self.misplaced(rows)
+        bad = first_misplaced(self.place, rows)
         if bad is not None:
-            rows, problem = rows[: bad[0]], bad[1]
-            self.submit_part(rows)
-            self.problem, self.is_done = problem, True
+            index, problem = bad
+            self.problem, self.is_done = problem.at(f"{self.source.description}:{rows[index][2]}"), True
+            self.submit_part(rows[:index])
             return
         try:
             position = encode_position(page.position, 0)
@@ -195,16 +195,6 @@ class Feeder:
             self.submit_part(rows[: error.index])
         self.problem = problem
         self.is_done = page.done or problem is not None
-
-    def misplaced(self, rows: list[InputRow]) -> tuple[int, InputError] | None:
-        """Return the first of *rows* whose priority or rank cannot be told, with what is wrong; None when all can."""
-        if self.place is not None:
-            for index, row in enumerate(rows):
-                try:
-                    self.place(row[1])
-                except InputError as error:
-                    return index, InputError(f"{self.source.description}:{row[2]}", error.what, error.hint)
-        return None
 
     def submit_part(self, rows: list[InputRow]) -> None:
         """Submit the head of a page; the recorded position stays where it was, with more rows behind it."""

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from durabatch.errors import UsageError
 from durabatch.models import RunSettings
 
-__all__ = ["ASYNC_CONCURRENCY", "Kind", "kind_of"]
+__all__ = ["ASYNC_CONCURRENCY", "Kind", "kind_of", "refuse_impossible"]
 
 #: Items at once in a worker of an ``async def`` handler, where nobody says otherwise.
 ASYNC_CONCURRENCY = 100
@@ -40,3 +41,24 @@ def kind_of(handler: Mapping[str, Any], settings: RunSettings, *, is_async: bool
     concurrency = settings.concurrency or (ASYNC_CONCURRENCY if is_async else 1)
     most = min(MAX_CONCURRENCY, max(GROWTH * concurrency, LEAST_ROOM))
     return Kind(concurrency, max(most, concurrency), ends_itself=is_async or handler["kind"] == "command")
+
+
+def refuse_impossible(settings: RunSettings, kind: Kind, *, is_command: bool) -> None:
+    """
+    Return when the limits in *settings* can be kept for handlers of this kind.
+
+    Raises:
+        UsageError: One of them cannot.
+    """
+    if settings.cpu_limit_s is not None and not is_command and (kind.ends_itself or kind.concurrency > 1):
+        raise UsageError("--cpu-limit needs a command, or an ordinary function that runs alone in its worker", "Give --concurrency 1.")
+    if settings.workers:
+        return
+    todo = "Use workers (--workers 1)."
+    if settings.timeout is not None and not kind.ends_itself:
+        raise UsageError("--timeout cannot end an ordinary function that runs in this process (--workers 0)", todo)
+    if settings.memory_limit_bytes is not None or (settings.cpu_limit_s is not None and not is_command):
+        name = "--cpu-limit" if settings.memory_limit_bytes is None else "--memory-limit"
+        raise UsageError(f"{name} would end this process itself (--workers 0)", todo)
+    if kind.concurrency > 1 and not kind.ends_itself:
+        raise UsageError("--concurrency needs workers: in this process (--workers 0) ordinary functions run one after the other", todo)

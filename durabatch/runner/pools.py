@@ -9,7 +9,6 @@ from contextlib import ExitStack
 
 from durabatch import process
 from durabatch.errors import UsageError
-from durabatch.models import RunSettings
 from durabatch.runner.choosing import Choice
 from durabatch.runner.inline import InlinePool
 from durabatch.runner.kinds import Kind
@@ -45,7 +44,6 @@ def make_pool(owned: OwnedLedger, choice: Choice, kind: Kind, request: RunReques
         return start_of(number, choice, kind, files.cells, marker)
 
     if settings.workers == 0:
-        refuse_inline(settings, kind)
         start = make_start(1)
         inline = InlinePool(start, request.function, cells)
         stack.callback(inline.close, 0)
@@ -80,15 +78,3 @@ def start_of(number: int, choice: Choice, kind: Kind, cells_path: str, marker: s
         max_result_bytes=settings.max_result_bytes,
         term_grace_s=settings.term_grace_s,
     )
-
-
-def refuse_inline(settings: RunSettings, kind: Kind) -> None:
-    """Refuse what cannot be done to a handler in this very process; UsageError."""
-    todo = "Use workers (--workers 1)."
-    if settings.timeout is not None and not kind.ends_itself:
-        raise UsageError("--timeout cannot end an ordinary function that runs in this process (--workers 0)", todo)
-    for name, value in (("--memory-limit", settings.memory_limit_bytes), ("--cpu-limit", settings.cpu_limit_s)):
-        if value is not None:
-            raise UsageError(f"{name} would end this process itself (--workers 0)", todo)
-    if kind.concurrency > 1 and not kind.ends_itself:
-        raise UsageError("--concurrency needs workers: in this process (--workers 0) ordinary functions run one after the other", todo)
