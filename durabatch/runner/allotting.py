@@ -4,6 +4,7 @@ Who gets what next: items are claimed for workers that have room, as many as the
 
 from __future__ import annotations
 
+from durabatch.clock import monotonic_s
 from durabatch.engine.claim import Claim
 from durabatch.flow.sizing import DispatchSize
 from durabatch.models import RunSettings
@@ -11,7 +12,12 @@ from durabatch.runner.crew import Crew, Held, Member
 from durabatch.runner.phases import Phase
 from durabatch.runner.round import Round
 
-__all__ = ["Allotter"]
+__all__ = ["LONG_IDLE_S", "Allotter"]
+
+#: A neighbour gives items away when its own would last longer than this.
+WORTH_SHARING_S = 0.05
+#: So long a worker may be idle beside one that has more than one item.
+LONG_IDLE_S = 0.1
 
 
 class Allotter:
@@ -22,6 +28,7 @@ class Allotter:
         phase: What the items are handed out for.
         concurrency: Items at once in each worker.
         share: Items after which a worker is replaced, so that it is not given more than that; None for no bound.
+        idle_since_s: Since when a worker is idle beside one that could give something away; None while there is no such pair.
     """
 
     def __init__(self, crew: Crew, phase: Phase, settings: RunSettings, concurrency: int) -> None:
@@ -31,6 +38,7 @@ class Allotter:
         self.depth = settings.pipeline_depth
         self.concurrency = concurrency
         self.share = settings.max_items_per_worker
+        self.idle_since_s: float | None = None
 
     def hand_out(self, now: Round, *, workers: int, allowance: int | None, intake_done: bool) -> None:
         """
@@ -71,6 +79,18 @@ class Allotter:
         member.held[made.dispatch_id] = Held.of(made, limits)
         now.outgoing.append((member.number, made, limits))
         now.taken += made.item_count
+
+    def giver(self, *, is_end: bool) -> Member | None:
+        """Return the worker that is to give half of its unstarted items to an idle one; nobody while there are others (*is_end* False)."""
+        busiest = self.crew.busiest_beside_idle() if is_end else None
+        if busiest is None:
+            self.idle_since_s = None
+            return None
+        self.idle_since_s = self.idle_since_s or monotonic_s()
+        each_s = self.size.seconds_per_item
+        # Nothing measured yet: the first items may be long ones. Measured, and yet somebody is idle for long: one of them must be.
+        is_worth = each_s is None or each_s * busiest.item_count > WORTH_SHARING_S
+        return busiest if is_worth or monotonic_s() - self.idle_since_s > LONG_IDLE_S else None
 
     def isolate(self, now: Round) -> None:
         """Give a group of suspects to a worker that has nothing else; where there is none yet, have one emptied for it."""

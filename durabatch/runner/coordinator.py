@@ -19,7 +19,7 @@ from durabatch.flow.batching import Measured
 from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
 from durabatch.models import RunSettings
-from durabatch.runner.allotting import Allotter
+from durabatch.runner.allotting import LONG_IDLE_S, Allotter
 from durabatch.runner.crew import Crew
 from durabatch.runner.feeding import Feeder
 from durabatch.runner.governing import Governor, Leave
@@ -40,8 +40,6 @@ __all__ = ["Coordinator", "Stopping"]
 
 #: Frames of the log after which it is moved into the ledger, and the seconds after which it is moved anyway.
 CHECKPOINT_FRAMES, CHECKPOINT_S = 4000, 2.0
-#: A neighbour gives items away when its own would last longer than this.
-WORTH_SHARING_S = 0.05
 #: Seconds in which flushes are gathered for one commit when there is time.
 TOGETHER_S = 0.025
 #: The longest wait without anything happening.
@@ -104,7 +102,7 @@ class Coordinator:
         self.interrupted_s: float | None = None
         self.shown_limit: str | None = None
         self.told_timeout_s: float | None = None
-        self.was_idle = False
+        self.was_idle = self.is_taught = False
         self.commit_s = 0.0
         self.checkpointed_s = self.gathered_s = monotonic_s()
 
@@ -188,7 +186,7 @@ class Coordinator:
             RunHaltedError: Workers die before they are ready.
         """
         events = self.gather()
-        self.was_idle = not events
+        self.was_idle, self.is_taught = not events, False
         waited_s = self.room.waited_s
         now = self.room.until_done(lambda: self.commit(events))
         if self.room.waited_s > waited_s:
@@ -224,6 +222,7 @@ class Coordinator:
             self.supervisor.patience,
             self.staff.wait_s() if self.stopping is None else None,
             self.governor.wait_s(),
+            LONG_IDLE_S if self.allotter.idle_since_s is not None else None,
             # What is due already waits for a worker, and that wakes us by itself.
             (next_due_us - now) / 1e6 if next_due_us is not None and next_due_us > (now := now_us()) else None,
         ]
@@ -237,6 +236,7 @@ class Coordinator:
         try:
             with self.ledger.transaction():
                 self.recorder.record(events, now)
+                self.teach(now)
                 self.take_in()
                 self.hand_out(now)
                 seal_when_exhausted(self.ledger, self.active, now_us())
@@ -306,11 +306,16 @@ class Coordinator:
             self.shown_limit = limit
             note_limit(self.ledger, self.active, limit, text, now_us=now_us())
 
+    def teach(self, now: Round) -> None:
+        """Tell the limits what has ended before more is handed out; once a tick, however often the disk is too full for it."""
+        if not self.is_taught:
+            self.is_taught = True
+            for one in now.finished:
+                self.governor.learn(one)
+
     def learn(self, now: Round) -> None:
         """Learn from what is on disk now."""
         self.ended = now.ended
-        for one in now.finished:
-            self.governor.learn(one)
         for duration_s in now.durations:
             self.governor.limit.observe(duration_s)
         for items, seconds in now.timings:
@@ -339,12 +344,8 @@ class Coordinator:
 
     def share(self) -> None:
         """Near the end, have the busiest worker give half of what it has not started to an idle one."""
-        if self.stopping is not None or self.active.pending_count:
-            return
-        busiest = self.crew.busiest_beside_idle()
-        each_s = self.allotter.size.seconds_per_item
-        # Nothing measured yet: the first items may be long ones.
-        if busiest is not None and (each_s is None or each_s * busiest.item_count > WORTH_SHARING_S):
+        busiest = self.allotter.giver(is_end=self.stopping is None and not self.active.pending_count)
+        if busiest is not None:
             busiest.release_asked = True
             self.pool.send(busiest.number, Release(busiest.item_count // 2))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from durabatch.engine.claim import Claim
+from durabatch.workers.protocol import Busy
 
 __all__ = ["Crew", "Doom", "Held", "Member"]
 
@@ -64,6 +65,7 @@ class Member:
         is_reserved: It gets nothing but suspects.
         is_leaving: It gets nothing more and ends when it has nothing left.
         left_s: When it was told to end; None before.
+        asked_s: When it was asked what holds it up, and ``answer`` what it said.
     """
 
     number: int
@@ -77,6 +79,8 @@ class Member:
     is_leaving: bool = False
     left_s: float | None = None
     doom: Doom | None = None
+    asked_s: float | None = None
+    answer: Busy | None = None
 
     @property
     def item_count(self) -> int:

@@ -15,8 +15,12 @@ from durabatch.states import AttemptOutcome
 from durabatch.workers.cells import Cell
 from durabatch.workers.failure import TIMEOUT_GROUP, TIMEOUT_KINDS, TIMEOUT_TYPE
 
-__all__ = ["Judgement", "death_text", "judge"]
+__all__ = ["Judgement", "death_text", "judge", "unexplained"]
 
+#: Signals that others send.
+OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
+#: Items that are suspected when nothing is known but that they were with a worker that died.
+MOST_UNEXPLAINED = 64
 #: Columns of an attempt that only some ends have.
 OPTIONAL = (
     "error_type", "error_message", "traceback", "error_group", "remedy", "exit_code", "signal", "stdout_tail", "stderr_tail", "peak_rss_bytes",
@@ -56,6 +60,20 @@ def judge(event: Died, member: Member, *, interrupting: bool, cpu_limit_s: float
     return judgement
 
 
+def unexplained(event: Died, member: Member, *, interrupting: bool, now_us: int) -> list[Cell]:
+    """
+    Return what a worker may have died of that died by itself with nothing in its cells: the first of the items that it held.
+
+    What it had finished and could not send is among them: an item that damages the worker's pipe has ended before anybody notices. Nobody
+    is suspected when the worker was killed from outside, as it seems. The attempt numbers are left open.
+    """
+    is_from_outside = event.why is None and -event.status in OUTSIDE
+    held = next(iter(member.held.values()), None)
+    if held is None or is_from_outside or interrupting or member.doom is not None or member.left_s is not None:
+        return []
+    return [Cell(0, 0, 0, item_id, held.dispatch_id, 0, now_us) for item_id in list(held.batch_of)[:MOST_UNEXPLAINED]]
+
+
 def attempt_of(event: Died, cell: Cell, member: Member, *, interrupting: bool, cpu_limit_s: float | None, now_us: int) -> FailedAttempt:
     """Return the attempt in one cell of a worker that is gone."""
     doom = member.doom
@@ -67,7 +85,7 @@ def attempt_of(event: Died, cell: Cell, member: Member, *, interrupting: bool, c
         return crashed(event, cell, f"crashed: {doom.out_of_memory}", now_us)
     if interrupting or doom is not None or member.left_s is not None:
         return ended_by_death(event, cell, AttemptOutcome.INTERRUPTED, now_us)
-    return crashed(event, cell, death_text(event.status), now_us)
+    return crashed(event, cell, event.why or death_text(event.status), now_us)
 
 
 def timed_out(event: Died, cell: Cell, message: str, now_us: int) -> FailedAttempt:
@@ -80,7 +98,7 @@ def crashed(event: Died, cell: Cell, message: str, now_us: int) -> FailedAttempt
     """Return the attempt of an item whose worker died."""
     return ended_by_death(
         event, cell, AttemptOutcome.CRASHED, now_us, kinds=("WorkerCrashed",), error_type="WorkerCrashed", error_message=message,
-        error_group=f"WorkerCrashed: {death_text(event.status)}", stderr_tail=event.tail or None, exit_code=event.status,
+        error_group=f"WorkerCrashed: {event.why or death_text(event.status)}", stderr_tail=event.tail or None, exit_code=event.status,
         signal=-event.status if event.status < 0 else None,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ from durabatch.engine.skip import claim_checks, skip
 from durabatch.flow.batching import BatchStrategy
 from durabatch.flow.retrying import RetryPolicy
 from durabatch.flow.timing import remaining
-from durabatch.ledger import attempt
+from durabatch.ledger import attempt, item
 from durabatch.ledger.connection import Connection
 
 __all__ = ["CHECKED", "Checking", "Handling", "Phase"]
@@ -69,6 +69,10 @@ class Phase(Protocol):
 
     def accuse(self, returned: Returned, group: Sequence[int]) -> Finished:
         """Record the attempts that a worker died of."""
+        ...
+
+    def next_number(self, item_id: int) -> int:
+        """Return the number of the attempt that is going on at an item."""
         ...
 
     def release(self, dispatch_id: int, item_ids: list[int]) -> int:
@@ -129,6 +133,11 @@ class Handling:
     def accuse(self, returned: Returned, group: Sequence[int]) -> Finished:
         """Record the attempts that a worker died of, and set its items apart."""
         return accuse(self.ledger, self.active, returned, group=group, policy=self.policy, now_us=now_us())
+
+    def next_number(self, item_id: int) -> int:
+        """Return the number behind the attempts on record."""
+        stored = item.get(self.ledger, item_id)
+        return 1 if stored is None else stored.attempt_count + 1
 
     def release(self, dispatch_id: int, item_ids: list[int]) -> int:
         """Make unstarted items pending again."""
@@ -214,6 +223,10 @@ class Checking:
     def accuse(self, returned: Returned, _group: Sequence[int]) -> Finished:
         """Skip the items whose check ended its worker."""
         return self.finish(returned)
+
+    def next_number(self, _item_id: int) -> int:
+        """Return 1: a check comes before every attempt."""
+        return 1
 
     def release(self, dispatch_id: int, item_ids: list[int]) -> int:
         """Have unstarted checks made later."""

@@ -53,6 +53,7 @@ class Died:
         cells: What it was running.
         was_ready: It had imported the handler.
         tail: The end of what it printed.
+        why: What is known of the reason, when we ended it ourselves.
         peak_rss_bytes: The most memory that it, or a process that it waited for, had resident; None when it never was a process.
     """
 
@@ -62,6 +63,7 @@ class Died:
     was_ready: bool
     tail: str
     peak_rss_bytes: int | None = None
+    why: str | None = None
 
 
 Event = Arrived | Died
@@ -240,7 +242,7 @@ class ProcessPool:
             bodies = worker.frames.feed(data)
             messages = [decode_from_worker(body) for body in bodies]
         except ProtocolError:
-            self.bury(worker, "the worker's result pipe was damaged")
+            self.bury(worker, "the result pipe of the worker was damaged")
             return
         for message in messages:
             worker.is_ready = True
@@ -262,7 +264,7 @@ class ProcessPool:
             with contextlib.suppress(OSError):
                 os.write(self.log, data)
 
-    def bury(self, worker: WorkerProcess, why: str = "") -> None:
+    def bury(self, worker: WorkerProcess, why: str | None = None) -> None:
         """Make sure that a worker and everything it started are gone, and report it."""
         if worker.printed in self.selector.get_map():
             self.read_print(worker)
@@ -276,7 +278,7 @@ class ProcessPool:
         cells = tuple(self.cells.of_worker(worker.number))
         self.forget(worker)
         tail = worker.tail.decode(errors="replace")
-        self.events.append(Died(worker.number, status, cells, worker.is_ready, f"{tail}\n{why}".strip(), peak_rss_bytes))
+        self.events.append(Died(worker.number, status, cells, worker.is_ready, tail.strip(), peak_rss_bytes, why))
 
     def forget(self, worker: WorkerProcess) -> None:
         """Close our ends of a worker's pipes."""

@@ -4,16 +4,18 @@ What workers sent, and their deaths, are written down: inside the tick's transac
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from durabatch.clock import now_us
 from durabatch.engine.finish import FailedAttempt, Returned
 from durabatch.errors import HandlerImportError
 from durabatch.runner.crew import Crew, Held, Member
-from durabatch.runner.deaths import judge
+from durabatch.runner.deaths import Judgement, judge, unexplained
 from durabatch.runner.phases import Phase
 from durabatch.runner.pool import Arrived, Died, Event
 from durabatch.runner.returns import durations_of, of_flush, seconds_of
 from durabatch.runner.round import Round
-from durabatch.workers.protocol import Flush, Ready, Refused, Released
+from durabatch.workers.protocol import Busy, Flush, Ready, Refused, Released
 
 __all__ = ["Recorder"]
 
@@ -62,6 +64,8 @@ class Recorder:
                 member.release_asked = False
                 for dispatch_id, item_ids in items.items():
                     self.take_back(member, dispatch_id, item_ids, now)
+            case Busy() as answer:
+                member.answer = answer
             case Flush() as flush:
                 self.record_flush(member, flush, now)
 
@@ -106,13 +110,25 @@ class Recorder:
         member = self.crew.leave(event.worker)
         if member is None:
             return
-        judged = judge(event, member, interrupting=self.interrupting, cpu_limit_s=self.cpu_limit_s, now_us=now_us())
+        judged = self.judge(event, member)
         for attempts, accused in ((judged.explained, False), (judged.crashed, True)):
             if attempts:
                 self.record_attempts(member, attempts, now, accused=accused)
         for held in list(member.held.values()):
             self.close(member, held, now)
         now.departed.append((member, event))
+
+    def judge(self, event: Died, member: Member) -> Judgement:
+        """Return the attempts that a death ended; where the cells show none, those that it may be due to."""
+        now, interrupting = now_us(), self.interrupting
+        judged = judge(event, member, interrupting=interrupting, cpu_limit_s=self.cpu_limit_s, now_us=now)
+        if judged.explained or judged.crashed:
+            return judged
+        cells = [
+            replace(cell, number=self.phase.next_number(cell.item_id or 0))
+            for cell in unexplained(event, member, interrupting=interrupting, now_us=now)
+        ]
+        return judge(replace(event, cells=tuple(cells)), member, interrupting=interrupting, cpu_limit_s=self.cpu_limit_s, now_us=now)
 
     def record_attempts(self, member: Member, attempts: list[FailedAttempt], now: Round, *, accused: bool) -> None:
         """Write down attempts that the death of their worker ended; those that may have caused it are set apart."""

@@ -18,13 +18,16 @@ from durabatch.runner.crew import Crew, Doom, Member
 from durabatch.runner.pool import Pool
 from durabatch.workers.cells import Cell
 from durabatch.workers.failure import timeout_text
+from durabatch.workers.protocol import Ask
 
 __all__ = ["Supervisor"]
 
 #: Seconds between two looks at the cells, and at the memory of the workers.
 LOOK_S, MEMORY_S = 0.1, 0.25
 #: At the end of the grace time a worker kills a command itself: it gets this much longer to say so.
-BESIDE_S = 0.5
+BESIDE_S = 0.3
+#: A worker that is asked what holds it up answers within this time, or cannot.
+ANSWER_S = 0.2
 #: A worker that is not ready after so many seconds is told about.
 SLOW_START_S = 5.0
 
@@ -93,14 +96,39 @@ class Supervisor:
 
     def watch_time(self, member: Member, now_s: float) -> None:
         """Begin to end a worker that runs an item for too long."""
-        late = {cell.item_id: timeout_text(limit_s) for cell in self.pool.running(member.number) if (limit_s := self.overrun(member, cell, now_s)) is not None}
+        running = self.pool.running(member.number)
+        late = {cell: limit_s for cell in running if (limit_s := self.overrun(member, cell, now_s)) is not None}
         if not late:
+            member.asked_s = member.answer = None
             return
-        member.doom = Doom(now_s, timed_out={item_id: text for item_id, text in late.items() if item_id is not None}, killed=self.ends_itself)
+        if self.ends_itself and len(running) > 1 and not self.has_heard(member, now_s):
+            return
+        guilty = self.guilty(member, late, running)
+        member.doom = Doom(now_s, timed_out={cell.item_id or 0: timeout_text(limit_s) for cell, limit_s in guilty.items()}, killed=self.ends_itself)
         if self.ends_itself:
             self.pool.kill_one(member.number)
         else:
             self.pool.terminate(member.number)
+
+    def has_heard(self, member: Member, now_s: float) -> bool:
+        """Ask a worker with several items what holds it up; tell whether it has answered, or had its time to."""
+        if member.asked_s is None:
+            member.asked_s = now_s
+            self.pool.send(member.number, Ask())
+        return member.answer is not None or now_s - member.asked_s > ANSWER_S
+
+    def guilty(self, member: Member, late: dict[Cell, float], running: list[Cell]) -> dict[Cell, float]:
+        """
+        Return the items whose time is up through their own fault, with their limits.
+
+        All that are late, unless one item holds up the others: the one that the worker names, or the one that began last when it cannot.
+        """
+        answer = member.answer
+        if not self.ends_itself or len(running) == 1 or (answer is not None and answer.item_id is None):
+            return late
+        named = [cell for cell in running if answer is not None and cell.item_id == answer.item_id]
+        cell = named[0] if named else max(late, key=lambda one: one.monotonic_us)
+        return {cell: late.get(cell, min(late.values()))}
 
     def overrun(self, member: Member, cell: Cell, now_s: float) -> float | None:
         """Return the limit of what a cell shows, when that is over and nothing but a signal will help."""

@@ -96,6 +96,10 @@ class Hands:
             self._grow()
         self._link.backlog.nudge()
 
+    def busy(self) -> int | None:
+        """Return None: an item holds up nobody but its thread."""
+        return None
+
     def become_copy(self) -> None:
         """See ``ItemRunner.become_copy``."""
         for runner in self._runners:

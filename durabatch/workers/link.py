@@ -20,6 +20,8 @@ from typing import Protocol
 from durabatch.workers.backlog import Backlog, Waiting
 from durabatch.workers.outcomes import Outcomes
 from durabatch.workers.protocol import (
+    Ask,
+    Busy,
     Collect,
     Dispatch,
     FrameBuffer,
@@ -64,6 +66,10 @@ class Model(Protocol):
 
     def tune(self, timeout_s: float | None, concurrency: int) -> None:
         """Have another timeout and another concurrency. Called by the link's thread."""
+        ...
+
+    def busy(self) -> int | None:
+        """Return the item that holds up all others right now, 0 when that cannot be told; None when nothing does. Called by the link's thread."""
         ...
 
     def become_copy(self) -> None:
@@ -117,15 +123,16 @@ class Link:
 
     def settle(self, outcomes: Outcomes, leave: Callable[[], None], *, finished: bool) -> None:
         """
-        Send everything finished, between two items: the cell is left first.
+        Send everything finished, between two items, and leave the cell.
 
-        Both happen under the lock, so that an interruption that came before keeps the cell as it was.
+        In this order: when the pipe cannot be written to, the cell still shows the item that may have broken it. Both happen under the lock,
+        so that an interruption that came before keeps the cell as it was.
         """
         if self._is_copy:
             os._exit(0)
         with self._sending:
-            leave()
             self._flush(outcomes, finished=finished)
+            leave()
 
     def rest(self, leave: Callable[[], None]) -> None:
         """
@@ -214,6 +221,8 @@ class Link:
                     self._model.tune(message.timeout_s, message.concurrency)
             case Collect():
                 self.backlog.ask(gc.collect)
+            case Ask():
+                self.send(Busy(None if self._model is None else self._model.busy()))
             case Interrupt():
                 self._interrupt()
             case Stop():

@@ -5,8 +5,8 @@ A frame is ``magic, length, CRC-32, body``; the body is MessagePack of one of th
 means that the pipe was written to by somebody else or cut in the middle; the reader raises :class:`ProtocolError` and the
 coordinator treats the worker as dead. Payloads and results travel as JSON text that neither side of the pipe parses.
 
-    coordinator ──▶ worker      Start, Dispatch, Release, Tune, Collect, Interrupt, Stop
-    worker ──▶ coordinator      Ready, Flush, Released, Refused
+    coordinator ──▶ worker      Start, Dispatch, Release, Tune, Collect, Ask, Interrupt, Stop
+    worker ──▶ coordinator      Ready, Flush, Released, Busy, Refused
 
 One Start comes first and is answered by Ready or Refused. Dispatches are begun in the order in which they came, items in the order of
 the dispatch; with several at once they end in any order, and dispatches overlap. Items that were not started when a Release arrives
@@ -23,6 +23,8 @@ import msgspec
 
 __all__ = [
     "MAX_FRAME_BYTES",
+    "Ask",
+    "Busy",
     "Collect",
     "Dispatch",
     "Failure",
@@ -135,6 +137,10 @@ class Collect(msgspec.Struct, tag="collect", frozen=True):
     """Memory runs short: collect garbage before the next item."""
 
 
+class Ask(msgspec.Struct, tag="ask", frozen=True):
+    """Say what is holding up the others; answered by Busy, unless the interpreter itself is held."""
+
+
 class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
     """Stop at once: flush what is finished and exit; the items in the cells are interrupted, not failed."""
 
@@ -222,8 +228,14 @@ class Released(msgspec.Struct, tag="released", frozen=True):
     items: dict[int, list[int]]
 
 
-ToWorker = Start | Dispatch | Release | Tune | Collect | Interrupt | Stop
-FromWorker = Ready | Refused | Flush | Released
+class Busy(msgspec.Struct, tag="busy", frozen=True):
+    """The item that blocks the loop right now; 0: something does, and it is not known whose; None: nothing."""
+
+    item_id: int | None
+
+
+ToWorker = Start | Dispatch | Release | Tune | Collect | Ask | Interrupt | Stop
+FromWorker = Ready | Refused | Flush | Released | Busy
 
 _T = TypeVar("_T")
 

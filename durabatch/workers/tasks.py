@@ -35,6 +35,8 @@ from durabatch.workers.protocol import Failure, Start, Work
 __all__ = ["Desk", "Tasks"]
 
 NOTHING = (0, 0, 0, 0, 0, 0)
+#: An alarm that rings so much too late has been held up.
+LATE_S = 0.05
 
 
 class Desk(Protocol):
@@ -134,6 +136,18 @@ class Tasks:
     def tune(self, timeout_s: float | None, concurrency: int) -> None:
         """Have another timeout, also for what is running, and another concurrency."""
         self._soon(partial(self._tune, timeout_s, concurrency))
+
+    def busy(self) -> int | None:
+        """
+        Return the item whose code keeps the loop from its other work, 0 when it is code of nobody that is known; None when the loop is free.
+
+        The loop is held up when the time of an attempt is over and it could not even say so. Called by another thread.
+        """
+        late_s = monotonic_ns() / 1e9 - LATE_S
+        if not any(attempt.end is not None and attempt.end[0] < late_s and attempt.ended_by is None for attempt in list(self.running)):
+            return None
+        now = asyncio.current_task(self.loop)
+        return next((attempt.work[0] for attempt in list(self.running) if attempt.task is now), 0)
 
     def cut_off(self) -> None:
         """End what is running as interrupted: it is cancelled, and its ends do not count any more."""

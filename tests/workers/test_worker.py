@@ -205,12 +205,12 @@ def test_a_slow_reader_loses_nothing(start, eventually):
     """A worker whose pipe is full waits; an interruption then waits for the reader, and what was finished comes whole."""
     worker = start("def work(item): return 'x' * 1000")
     worker.dispatch(1, *["1"] * 8000)
-    # An item that is finished while its successor does not begin: the worker is held up by the full pipe.
-    seen = [0, 0]
+    # Nothing moves, neither in the pipe nor from item to item: the worker is held up by the full pipe.
+    seen = [(0, None), (0, None)]
 
     def is_held_up():
-        seen[:] = seen[1], waiting_bytes(worker.from_worker)
-        return seen[0] == seen[1] >= fcntl.fcntl(worker.from_worker, fcntl.F_GETPIPE_SZ) // 2 and worker.at().item_id is None
+        seen[:] = seen[1], (waiting_bytes(worker.from_worker), worker.at().item_id)
+        return seen[0] == seen[1] and seen[0][0] >= fcntl.fcntl(worker.from_worker, fcntl.F_GETPIPE_SZ) // 2
 
     eventually(is_held_up)
     worker.send(Interrupt())
