@@ -66,7 +66,7 @@ def example(tmp_path):
 
 def shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command line as a reader of the README types it."""
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    environ = {**os.environ, "DURABATCH_BACKOFF": "0s", "PYTHONPATH": str(ROOT), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     return subprocess.run(command, shell=True, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 

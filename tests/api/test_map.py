@@ -134,9 +134,9 @@ def test_params_reach_the_handler(here):
 
 def test_tries_are_declared_by_the_handler_or_given(here):
     """@handler(max_attempts=3) gives three tries; the caller's own number wins; a result counts its tries."""
-    (good,) = durabatch.map(third_time, ["a"], workers=1, name="r")
+    (good,) = durabatch.map(third_time, ["a"], workers=1, name="r", backoff_s=0)
     assert (good.value, good.attempts) == ([3, "a", "r"], 3)
-    (bad,) = durabatch.map(third_time, ["a"], workers=0, name="fewer", max_attempts=2)
+    (bad,) = durabatch.map(third_time, ["a"], workers=0, name="fewer", max_attempts=2, backoff_s=0)
     assert (bad.state, bad.error, bad.attempts) == ("failed", "OSError: try 2", 2)
     tries = durabatch.Ledger()["r"].attempts("a")
     assert [(one.number, one.outcome, one.error) for one in tries] == [

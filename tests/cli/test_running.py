@@ -82,7 +82,7 @@ def test_params_names_and_fresh_runs(process):
 
 def test_retries_reach_the_items(process):
     """--retries N means N tries after the first."""
-    done = process("run", "jobs.py:fail", "words.txt", "-j0", "--retries", "2")
+    done = process("run", "jobs.py:fail", "words.txt", "-j0", "--retries", "2", "--backoff", "0s")
     assert done.code == 1
     assert {json.loads(line)["attempts"] for line in process("results", "--all").out.splitlines()} == {3}
 

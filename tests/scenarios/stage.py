@@ -12,7 +12,9 @@ stage carries in its environment. Handlers wait at a gate, a FIFO that lets one 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -243,18 +245,14 @@ class Stage:
         eventually(lambda: not self.marked(), f"the end of {self.marked()}", within_s=GONE_S)
 
     def close(self) -> None:
-        """End what was started here."""
+        """End what was started here, and whatever that has started."""
+        for pid in self.marked():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for child in self.children:
-            if child.process.poll() is None:
-                child.destroy()
             child.end()
         for gate in self.gates:
             gate.close()
-        for pid in self.marked():
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                continue
 
 
 def make_stage(folder: Path, name: str = "stage") -> Stage:
