@@ -115,7 +115,9 @@ class Child:
     """A program in its own process group, and the workers below it."""
 
     def __init__(self, argv, *, folder, environ=None, preexec=None, stdin=subprocess.DEVNULL) -> None:
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "NOTES": str(folder / "notes"), **(environ or {})}
+        # Not measured: most of these are killed, and the others are timed.
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("COV_CORE_", "COVERAGE_"))}
+        env = {**plain, "PYTHONPATH": str(ROOT), "NOTES": str(folder / "notes"), **(environ or {})}
         self.errors = folder / f"stderr-{time.monotonic_ns()}"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
