@@ -23,6 +23,7 @@ Everything that can go wrong, as one tree. An error knows its facts, writes its 
     │   ├── ForkedConnectionError      a connection was used in another process or thread than its own
     │   └── StrayWorkersError          workers of an earlier run are alive and cannot be ended
     ├── OutputError             4      a file of the output cannot be written
+    │   └── OutputFullError     4      ... for want of room
     ├── NoItemsError            5      the input holds no items
     ├── SqlError                2      a query of the user's is refused or wrong
     ├── ResultError             1      a value cannot be stored
@@ -56,6 +57,7 @@ __all__ = [
     "NotALedgerError",
     "NotFoundError",
     "OutputError",
+    "OutputFullError",
     "ResultError",
     "ResultTooLargeError",
     "RunHaltedError",
@@ -195,6 +197,10 @@ class OutputError(DurabatchError):
     def __init__(self, path: object, why: str, hint: str = "") -> None:
         self.path = str(path)
         super().__init__(f"{path}: {why}", hint)
+
+
+class OutputFullError(OutputError):
+    """There is no room on the disk of an output file; what stood there before is there still. A run waits for room, as it does for its ledger."""
 
 
 class NoItemsError(DurabatchError):

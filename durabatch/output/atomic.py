@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from durabatch.errors import OutputError
+from durabatch.errors import OutputError, OutputFullError
 
 __all__ = ["write_whole"]
 
@@ -29,7 +29,7 @@ def write_whole(path: Path, pieces: Iterable[str]) -> int:
     On return the file is on disk, under its name.
 
     Raises:
-        OutputError: It could not be written. What was at *path* before is there still, and nothing is left beside it.
+        OutputError: It could not be written; OutputFullError for lack of room. What was at *path* before is there still, and nothing is left beside it.
     """
     partial = path.with_name(f".{path.name}.part")
     with explained(path):
@@ -70,4 +70,6 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         what = "no room on the disk" if error.errno in NO_ROOM else error.strerror or str(error)
         todo = "Make room" if error.errno in NO_ROOM else "Make the directory writable"
-        raise OutputError(path, f"cannot be written ({what})", f"{todo} and start the same command again: the results are in the ledger.") from error
+        # A size limit of the process is not lifted by waiting.
+        kind = OutputFullError if error.errno in NO_ROOM - {errno.EFBIG} else OutputError
+        raise kind(path, f"cannot be written ({what})", f"{todo} and start the same command again: the results are in the ledger.") from error

@@ -70,7 +70,6 @@ class Coordinator:
         ended: Ids of the items of which the last tick recorded an attempt.
         stopping: Set by the first ``stop``.
         interrupted_s: When the workers were told to stop at once; None before.
-        refusal: What a worker says that cannot use the handler.
     """
 
     def __init__(
@@ -275,12 +274,14 @@ class Coordinator:
         """Claim items for every worker that has room, as many as the limits leave."""
         if self.stopping is not None or self.recorder.refusal is not None:
             return
-        active = self.active
-        next_due_us, scheduled = active.next_due_at_us, active.counts["scheduled"] + active.tally.scheduled
+        active, next_due_us = self.active, self.active.next_due_at_us
+        scheduled = active.counts["scheduled"] + active.tally.scheduled
         leave = self.governor.leave(
             out=self.crew.item_count, scheduled=scheduled, is_due=next_due_us is not None and next_due_us <= now_us(),
             intake_complete=active.intake_complete,
         )  # fmt: skip
+        if leave.limit in CALLED_BACK and leave.limit != self.shown_limit:
+            now.emptied += self.crew.members
         self.show_limit(leave)
         if self.active.suspect_count and leave.items != 0:
             self.allotter.isolate(now)
@@ -325,7 +326,6 @@ class Coordinator:
         self.governor.gave_back(now.given_back)
         self.governor.took(now.taken)
         for member in now.ready:
-            member.is_ready = True
             if self.told_timeout_s is not None or self.allotter.concurrency != self.kind.concurrency:
                 self.pool.send(member.number, self.tuning)
         for member, event in now.departed:
@@ -377,7 +377,7 @@ class Coordinator:
             self.shown_limit = change.binding
 
     def give_up_on_starts(self) -> None:
-        """Stop when workers cannot start, with what they said."""
+        """Stop when no worker can start."""
         if self.recorder.refusal is not None:
             raise self.recorder.refusal
         self.staff.give_up()
@@ -394,5 +394,7 @@ class Coordinator:
         return self.phase if isinstance(self.phase, Checking) else None
 
 
+#: Limits at which workers give back what they have not started.
+CALLED_BACK = frozenset({"rate-limit pause", "breaker"})
 #: Limits that hold everything back, so that nothing else binds.
 STANDING = frozenset({"paused", "order", "rate-limit pause", "breaker", "canary", "rate"})

@@ -57,6 +57,7 @@ class Recorder:
             return
         match event.message:
             case Ready():
+                member.is_ready = True
                 now.ready.append(member)
             case Refused(message=message):
                 self.refusal = HandlerImportError(message, "The run stays as it is; the same command goes on.")

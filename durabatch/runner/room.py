@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from durabatch.clock import monotonic_s
-from durabatch.errors import LedgerFullError
+from durabatch.errors import LedgerFullError, OutputFullError
 from durabatch.ledger.paths import shown
 
 __all__ = ["Room"]
@@ -48,17 +48,17 @@ class Room:
         Call *act*, again and again as long as the disk is too full for it, and return what it returns.
 
         Args:
-            act: Does something or, on LedgerFullError, nothing.
+            act: Does something; after LedgerFullError or OutputFullError it can be done again.
 
         Raises:
-            LedgerFullError: The disk is full and a signal came.
+            LedgerFullError, OutputFullError: The disk is full and a signal came.
         """
         begun_s: float | None = None
         told_s = 0.0
         while True:
             try:
                 done = act()
-            except LedgerFullError:
+            except (LedgerFullError, OutputFullError):
                 now_s = monotonic_s()
                 begun_s = begun_s or now_s
                 if self.is_told_to_stop():

@@ -297,6 +297,23 @@ def test_commands_that_do_not_end_are_ended_with_their_children(stages, innocent
         assert len(stage.noted("child")) == 3
 
 
+def test_what_a_timed_out_command_started_is_gone_before_the_next_try(stage):
+    """Also what left its group and session: found by the mark of the item, and ended while the run goes on."""
+    stage.script("""
+        if [ -f first ]; then
+            grep -qs '^State:.[^Z]' "/proc/$(cat first)/status" && note alive || note gone
+        else
+            setsid sleep 600 &
+            echo $! > first
+            wait
+        fi
+    """)
+    stage.items(["one"])
+    ended(stage.exec("-j", "1", *LIMITS, "--retries", "1", "--backoff", "0"), 0)
+    assert [one.outcome for one in stage.tries()["one"]] == ["timed_out", "succeeded"]
+    assert stage.notes() == [["gone"]]
+
+
 def test_a_command_that_ended_keeps_no_children(stage, innocent):
     """What a command leaves running in its group is ended with it, while its neighbours in the same worker go on."""
     gate = stage.gate()
