@@ -272,7 +272,7 @@ class Coordinator:
 
     def hand_out(self, now: Round) -> None:
         """Claim items for every worker that has room, as many as the limits leave."""
-        if self.stopping is not None or self.recorder.refusal is not None:
+        if self.stopping is not None or self.recorder.refusal is not None or self.governor.stop() is not None:
             return
         active, next_due_us = self.active, self.active.next_due_at_us
         scheduled = active.counts["scheduled"] + active.tally.scheduled
