@@ -38,7 +38,7 @@ class BreakerState:
     Attributes:
         opens_again_s: When the wait is over and one item may probe; None while the breaker is closed.
         reason: Why nothing is handed out, None while the breaker is closed.
-        changed: The last turn that it took; whoever has noted it sets this to None.
+        changed: The last turn that it took, None before the first: the words for the log of the run.
     """
 
     def __init__(self, breaker: Breaker) -> None:

@@ -109,7 +109,9 @@ class Governor:
     def breaker_leave(self, now_s: float, out: int) -> Leave:
         """Return what the breaker leaves."""
         allowed = None if self.breaker is None else self.breaker.allowed(now_s, out)
-        return Leave() if self.breaker is None or allowed is None else Leave(allowed, "breaker", self.breaker.reason or "")
+        if self.breaker is None or allowed is None:
+            return Leave()
+        return Leave(allowed, "breaker", self.breaker.changed.text if self.breaker.changed else "")
 
     def canary_leave(self, out: int, *, is_due: bool) -> Leave:
         """Return what the canary rule leaves."""
