@@ -3,6 +3,7 @@ What every test can ask for: sizes, seeds, and a way to say that something was n
 
     long, scaled     whether ``--long`` was given, and sizes that follow it
     seed             a fresh seed for each test, shown when the test fails; ``--seed N`` repeats it
+    command          runs the command in this process
     not_run          ends the test with a reason that is listed under "not run" at the end
     plain_environ    the environment without the measuring of coverage, for figures of time and memory
 """
@@ -15,6 +16,8 @@ import sys
 
 import hypothesis
 import pytest
+
+from tests.done import Done
 
 hypothesis.settings.register_profile("short", deadline=None, max_examples=50, print_blob=True)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1000, print_blob=True)
@@ -80,6 +83,21 @@ def not_run(request):
 def plain_environ() -> dict[str, str]:
     """Give the environment for a child process that is timed or weighed: coverage does not follow it there."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("COV_CORE_", "COVERAGE_"))}
+
+
+@pytest.fixture
+def command(capsys):
+    """Give a function that runs the command in this process."""
+    from durabatch.cli.main import main
+
+    def run(*words: str) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        streams = capsys.readouterr()
+        return Done(end.value.code, streams.out, streams.err)
+
+    return run
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,10 +7,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.done import Done
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,15 +42,6 @@ def stop_us(item):
         time.sleep(0.3)
     return item
 '''
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 def run_process(directory: Path, *words: str, stdin: str | None = None, **environ: str) -> Done:
@@ -101,18 +93,3 @@ def finished(finished_directory, monkeypatch):
     monkeypatch.chdir(finished_directory)
     monkeypatch.delenv("DURABATCH_LEDGER", raising=False)
     return finished_directory
-
-
-@pytest.fixture
-def command(capsys):
-    """Give a function that runs the command in this process."""
-    from durabatch.cli.main import main
-
-    def run(*words: str) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main(words)
-        streams = capsys.readouterr()
-        return Done(end.value.code, streams.out, streams.err)
-
-    return run

@@ -5,21 +5,11 @@ What tests of settings share: a directory without any settings but those of the 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import pytest
 
 from durabatch.config.resolving import resolve
 from durabatch.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -67,18 +57,3 @@ def refusal():
         return str(caught.value)
 
     return refused
-
-
-@pytest.fixture
-def command(capsys):
-    """Give a function that runs the command in this process."""
-    from durabatch.cli.main import main
-
-    def run(*words: str) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main(words)
-        streams = capsys.readouterr()
-        return Done(end.value.code, streams.out, streams.err)
-
-    return run
