@@ -52,7 +52,17 @@ class RunSettings:
         keep_order: Batches leave, and ``map`` yields, in input order.
         preflight: Reference of a check that all items pass before the first is run; None for none.
         params: Keyword-only parameters of the handler, secrets as references.
-        output: Directory for batch files and summary.json, absolute; None for none.
+        output: Directory for batch files and summary.json, or the one file that grows, absolute; None for none.
+        output_format: Format of batch files: ``json``, ``jsonl``, ``csv`` or ``jsonl.zst``.
+        batch_command: Shell command run after each finished batch.
+        end_command: Shell command run at the end.
+        shuf: Seed of a random order; None for none.
+        on_bad_input: ``stop`` before a line that cannot be an item, or ``skip`` it.
+        dedupe: What becomes of a key that comes again: ``error``, ``first``, ``last`` or ``keep``.
+        idle_exit_s: Seconds without anything to do after which an open run is left.
+        cache: Use results of equal items again.
+        cache_ttl_s: Age above which they are not.
+        cache_bytes: Bytes of results beyond which the least recently used are forgotten.
         max_item_bytes: Bytes of one item's payload.
         max_result_bytes: Bytes of one result as JSON.
         term_grace_s: Seconds between asking a worker to end and killing it.
@@ -94,6 +104,16 @@ class RunSettings:
     preflight: dict[str, Any] | None = None
     params: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
+    output_format: str = "json"
+    batch_command: str | None = None
+    end_command: str | None = None
+    shuf: int | None = None
+    on_bad_input: str = "stop"
+    dedupe: str = "error"
+    idle_exit_s: float | None = None
+    cache: bool = False
+    cache_ttl_s: float | None = None
+    cache_bytes: int = 1 << 30
     max_item_bytes: int = 16 << 20
     max_result_bytes: int = 64 << 20
     term_grace_s: float = 5.0
@@ -149,6 +169,11 @@ class RunStatus:
         spent: What its attempts have spent, by unit.
         forecast: What they will have spent at its end, going by that; empty while the number of items is not known.
         next_due_at: When the first of the items that wait for a retry is due.
+        cached: Attempts that the cache answered.
+        gone: Cancelled items that the input no longer has.
+        is_open: Whether it takes items from any process until it is closed.
+        bad_input_count: Lines that were left out because they cannot be items.
+        duplicate_count: Lines that were left out because their key had come before.
         last_order: What was last asked of the run from another terminal (``verb``, ``argument``, ``asked_by``, ``asked_at``,
             ``applied_at``, ``outcome``, which is None until it was carried out or refused); None when nothing was.
     """
@@ -172,6 +197,11 @@ class RunStatus:
     spent: dict[str, float] = field(default_factory=dict)
     forecast: dict[str, float] = field(default_factory=dict)
     next_due_at: str | None = None
+    cached: int = 0
+    gone: int = 0
+    is_open: bool = False
+    bad_input_count: int = 0
+    duplicate_count: int = 0
     last_order: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:

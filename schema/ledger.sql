@@ -6,7 +6,8 @@
 -- index of exceptions. At its first claim an item joins a batch, and stays in it. What a worker sends back becomes one attempt row per
 -- try and one result row per item that succeeded; big values lie together in compressed segments of their batch. Items that a worker died
 -- of are suspects, and run apart from the others in ever smaller groups until the guilty one stands alone. Who steers a run from another
--- terminal leaves an order for its coordinator in control.
+-- terminal leaves an order for its coordinator in control. What an item is run again for moves its result into result_history; results that
+-- may be used again for equal payloads are listed in cache, and what left the ledger in export.
 -- All that happens between two waits of the coordinator is one transaction; counters on the run change in the same transaction as the
 -- rows they count. So a checkpoint is a commit, resume is a query for unfinished items, and status reads one row.
 --
@@ -57,6 +58,12 @@ CREATE TABLE run (
     spent               TEXT    NOT NULL DEFAULT '{}',      -- JSON: what its attempts have spent, amounts by unit
     binding_limit       TEXT,                               -- what holds it back now: memory, disk, load ...; NULL when nothing does
     flow                TEXT    NOT NULL DEFAULT '{}',      -- JSON: what its limits must remember over a resume
+    intake              TEXT    NOT NULL DEFAULT '{}',      -- JSON: what was read of the input: rows, their digest, lines left out, its end
+    provenance          TEXT    NOT NULL DEFAULT '{}',      -- JSON: what results depend on besides the input: version, code, parameters ...
+    output              TEXT    NOT NULL DEFAULT '{}',      -- JSON: the output file that grows, and how far it has
+    is_open             INTEGER NOT NULL DEFAULT 0,         -- takes items from any process until it is closed
+    gone_count          INTEGER NOT NULL DEFAULT 0,         -- items cancelled because the input no longer has them
+    cached_count        INTEGER NOT NULL DEFAULT 0,         -- attempts that the cache answered
     CONSTRAINT state_known CHECK (state IN ('running', 'paused', 'halted', 'cancelled', 'finished', 'rolled_back')),
     CONSTRAINT finished_iff_over CHECK ((finished_at_us IS NOT NULL) = (state IN ('cancelled', 'finished', 'rolled_back'))),
     CONSTRAINT counts_add_up CHECK (
@@ -94,6 +101,7 @@ CREATE TABLE batch (
     opened_at_us        INTEGER NOT NULL,
     finished_at_us      INTEGER,
     published_at_us     INTEGER,                            -- its output file, as of the last finish, is on disk
+    delivered_at_us     INTEGER,                            -- whoever wanted to be called about it, as of the last finish, has been
     UNIQUE (run_id, number),
     CONSTRAINT ended_within_count CHECK (failed_count BETWEEN 0 AND ended_count AND ended_count <= item_count),
     CONSTRAINT finished_iff_all_ended CHECK ((finished_at_us IS NOT NULL) = (sealed AND ended_count = item_count)),
@@ -102,6 +110,7 @@ CREATE TABLE batch (
 
 CREATE INDEX batch_open ON batch (run_id, batch_id) WHERE finished_at_us IS NULL;
 CREATE INDEX batch_unpublished ON batch (run_id, batch_id) WHERE finished_at_us IS NOT NULL AND published_at_us IS NULL;
+CREATE INDEX batch_undelivered ON batch (run_id, batch_id) WHERE finished_at_us IS NOT NULL AND delivered_at_us IS NULL;
 
 -- One unit of input. `due_at_us` is set while the item stands outside the input order (released, retried, prioritised), and then only.
 CREATE TABLE item (
@@ -111,7 +120,7 @@ CREATE TABLE item (
     payload             TEXT    NOT NULL,                   -- JSON
     digest              BLOB    NOT NULL,                   -- BLAKE2b-128 of the payload's bytes
     priority            INTEGER NOT NULL DEFAULT 0,         -- higher = sooner
-    source_position     INTEGER NOT NULL,                   -- line, row or path order in the input
+    source_position     INTEGER NOT NULL,                   -- line, row or path order in the input, 0: the input no longer has it
     state               TEXT    NOT NULL DEFAULT 'pending',
     batch_id            INTEGER REFERENCES batch (batch_id),
     dispatch_id         INTEGER,                            -- the fence: only the dispatch that stands here may record an end
@@ -167,6 +176,7 @@ CREATE TABLE attempt (
     peak_rss_bytes      INTEGER,                            -- most memory that its process ever held, up to its end
     spent               TEXT,                               -- JSON: amounts by unit; NULL when it spent nothing
     signal              INTEGER,                            -- that ended its process
+    is_cached           INTEGER NOT NULL DEFAULT 0,         -- nothing was run: the cache had the result
     PRIMARY KEY (item_id, number),
     CONSTRAINT an_error_iff_it_failed CHECK (
         CASE outcome
@@ -216,6 +226,61 @@ CREATE TABLE result (
         CASE WHEN segment_id IS NULL THEN value IS NOT NULL AND segment_offset IS NULL AND raw_bytes IS NULL
              ELSE value IS NULL AND segment_offset IS NOT NULL AND raw_bytes IS NOT NULL END)
 ) STRICT;
+
+-- A result that an item had before it was run again, undone, or taken out of the input.
+CREATE TABLE result_history (
+    item_id             INTEGER NOT NULL REFERENCES item (item_id),
+    number              INTEGER NOT NULL,                   -- the attempt that returned it
+    digest              BLOB    NOT NULL,                   -- of the payload that it was made of
+    value               TEXT,
+    segment_id          INTEGER REFERENCES segment (segment_id),
+    segment_offset      INTEGER,
+    raw_bytes           INTEGER,
+    moved_at_us         INTEGER NOT NULL,
+    cause               TEXT    NOT NULL,
+    PRIMARY KEY (item_id, number),
+    CONSTRAINT cause_known CHECK (cause IN ('redone', 'changed', 'gone', 'undone')),
+    CONSTRAINT inline_or_packed CHECK (
+        CASE WHEN segment_id IS NULL THEN value IS NOT NULL AND segment_offset IS NULL AND raw_bytes IS NULL
+             ELSE value IS NULL AND segment_offset IS NOT NULL AND raw_bytes IS NOT NULL END)
+) STRICT, WITHOUT ROWID;
+
+-- What the results in the cache depend on besides the payload: handler, version, parameters.
+CREATE TABLE cache_scope (
+    cache_scope_id      INTEGER PRIMARY KEY,
+    identity            TEXT    NOT NULL UNIQUE             -- JSON
+) STRICT;
+
+-- A result that may be used again: the attempt that returned it. The value stands where it always did, in result or result_history.
+CREATE TABLE cache (
+    cache_scope_id      INTEGER NOT NULL REFERENCES cache_scope (cache_scope_id),
+    digest              BLOB    NOT NULL,                   -- of the payload
+    item_id             INTEGER NOT NULL REFERENCES item (item_id),
+    number              INTEGER NOT NULL,                   -- the attempt
+    value_bytes         INTEGER NOT NULL,
+    made_at_us          INTEGER NOT NULL,
+    used_at_us          INTEGER NOT NULL,
+    PRIMARY KEY (cache_scope_id, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX cache_used ON cache (used_at_us);
+
+-- Where the results of a run were exported to, for exports of what is new.
+CREATE TABLE export (
+    export_id           INTEGER PRIMARY KEY,
+    run_id              INTEGER NOT NULL REFERENCES run (run_id),
+    target              TEXT    NOT NULL,                   -- absolute path, or - for standard output
+    exported_at_us      INTEGER NOT NULL,
+    UNIQUE (run_id, target)
+) STRICT;
+
+-- What a target has got: an item as of that many attempts.
+CREATE TABLE exported (
+    export_id           INTEGER NOT NULL REFERENCES export (export_id),
+    item_id             INTEGER NOT NULL REFERENCES item (item_id),
+    attempt_count       INTEGER NOT NULL,
+    PRIMARY KEY (export_id, item_id)
+) STRICT, WITHOUT ROWID;
 
 -- Orders to the coordinator of a run from other terminals, and what became of them: who asked, and when.
 CREATE TABLE control (

@@ -8,7 +8,7 @@ SELECT run_id, name, series, state, reason, exit_code,
        succeeded_count AS succeeded, failed_count AS failed, skipped_count AS skipped, cancelled_count AS cancelled,
        quarantined_count AS quarantined, undone_count AS undone, batch_count, attempt_count, intake_complete,
        round(items_per_s, 1) AS items_per_s, round(elapsed_us / 1e6, 3) AS elapsed_s, handler, source, settings,
-       binding_limit, spent,
+       binding_limit, spent, is_open, cached_count AS cached, gone_count AS gone, intake, provenance,
        strftime('%Y-%m-%dT%H:%M:%fZ', created_at_us / 1e6, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', started_at_us / 1e6, 'unixepoch') AS started_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', finished_at_us / 1e6, 'unixepoch') AS finished_at
@@ -33,7 +33,7 @@ LEFT JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.at
 CREATE VIEW v_attempt AS
 SELECT item.run_id, run.name AS run, item.key, attempt.number, attempt.worker, attempt.outcome, attempt.error_type, attempt.error_message,
        attempt.error_group, attempt.remedy, attempt.traceback, attempt.exit_code, attempt.signal, attempt.stdout_tail, attempt.stderr_tail,
-       attempt.peak_rss_bytes, attempt.spent,
+       attempt.peak_rss_bytes, attempt.spent, attempt.is_cached,
        strftime('%Y-%m-%dT%H:%M:%fZ', attempt.started_at_us / 1e6, 'unixepoch') AS started_at,
        attempt.duration_us / 1e3 AS duration_ms
 FROM attempt
@@ -48,6 +48,14 @@ SELECT run.name AS run, batch.run_id, batch.number AS batch, batch.item_count AS
        strftime('%Y-%m-%dT%H:%M:%fZ', batch.finished_at_us / 1e6, 'unixepoch') AS finished_at,
        (batch.finished_at_us - batch.opened_at_us) / 1e6 AS seconds
 FROM batch
+JOIN run USING (run_id);
+
+-- Results that items had before they were run again, undone, or taken out of the input; one row each.
+CREATE VIEW v_result_history AS
+SELECT item.run_id, run.name AS run, item.key, result_history.number, result_history.value, result_history.segment_id IS NOT NULL AS is_packed,
+       result_history.cause, strftime('%Y-%m-%dT%H:%M:%fZ', result_history.moved_at_us / 1e6, 'unixepoch') AS moved_at
+FROM result_history
+JOIN item USING (item_id)
 JOIN run USING (run_id);
 
 -- What went wrong, one row for each kind of error of a run, with one of its messages.

@@ -35,9 +35,11 @@ from durabatch.models import RunSettings
 
 __all__ = ["GROUPS", "PREFIX", "SETTINGS", "Setting", "by_field", "by_variable", "for_verb", "named"]
 
-RUN, EXEC, RESUME, RETRY = "run", "exec", "resume", "retry"
-ALL = (RUN, EXEC, RESUME, RETRY)
-STARTING = (RUN, EXEC)
+RUN, EXEC, PLAN, RESUME, RETRY, WORK, SUBMIT = "run", "exec", "plan", "resume", "retry", "work", "submit"
+ALL = (RUN, EXEC, PLAN, RESUME, RETRY, WORK)
+STARTING = (RUN, EXEC, PLAN)
+#: Verbs that read an input.
+READING = (*STARTING, SUBMIT)
 PREFIX = "DURABATCH_"
 
 
@@ -126,11 +128,11 @@ ORDERS = ("input", "smallest", "largest", "newest", "oldest", "kind")
 TABLE: dict[str, tuple[Setting, ...]] = {
     "What": (
         setting("handler", Target(), "Function to run: module:function or file.py:function.", "HANDLER", is_argument=True,
-                is_guarded=True, example="jobs.py:work", verbs=(RUN,)),
+                is_guarded=True, example="jobs.py:work", verbs=(RUN, PLAN)),
         setting("input", Inputs(), "Lists, directories or patterns.", "INPUT", is_argument=True, is_guarded=True, fallback=(),
-                example=["items.csv"], verbs=STARTING),
+                example=["items.csv"], verbs=READING),
         setting("param", Params(), "A keyword-only parameter of the handler; env:NAME and file:PATH are read by workers only.",
-                "NAME=VALUE", field="params", is_repeatable=True, verbs=(RUN,), example={"limit": 10}),
+                "NAME=VALUE", field="params", is_repeatable=True, verbs=(RUN, PLAN), example={"limit": 10}),
         setting("name", Text(), "Name of the run.", "NAME", default="HANDLER's function:INPUT", verbs=STARTING, example="nightly"),
         setting("fresh", Switch(), "Start a new run of that name instead of going on with the last one.", fallback=False, verbs=STARTING),
         setting("shell", Switch(), "COMMAND is one text for sh -c; what is put in is quoted.", fallback=False, verbs=(EXEC,)),
@@ -139,15 +141,40 @@ TABLE: dict[str, tuple[Setting, ...]] = {
         setting("profile", Text(), "Settings of [profile.NAME] in the configuration files.", "NAME"),
     ),
     "Input": (
-        setting("format", Text(), "lines, csv, tsv, jsonl or files.", "FORMAT", default="by suffix", verbs=STARTING, example="csv"),
-        setting("files", Switch(), "A plain file is an item too, not a list.", fallback=False, verbs=STARTING),
-        setting("include", Patterns(), "Only files of that name in directories; may be repeated.", "PATTERN", is_repeatable=True,
-                fallback=(), verbs=STARTING, example=["*.py"]),
-        setting("key", Text(), "Field that identifies an item.", "FIELD", default="key or id, else the content", verbs=STARTING,
+        setting("format", Text(), "lines, csv, tsv, jsonl, json, xlsx, files, chunks, or one of a package.", "FORMAT", default="by suffix",
+                verbs=READING, example="csv"),
+        setting("key", Text(), "Field that identifies an item.", "FIELD", default="key or id, else the content", verbs=READING,
                 variable="DURABATCH_KEY_FIELD", example="host"),
-        setting("delimiter", Text(), "What separates columns.", "CHAR", verbs=STARTING, example=";"),
-        setting("encoding", Text(), "Encoding of lists.", "NAME", fallback="utf-8", verbs=STARTING),
-        setting("null", Switch(), "Lines end with NUL, as find -print0 writes them.", fallback=False, verbs=STARTING),
+        setting("delimiter", Text(), "What separates columns.", "CHAR", default="sniffed", verbs=READING, example=";"),
+        setting("sheet", Text(), "Sheet of a workbook.", "NAME", default="the first", verbs=READING, example="Packages"),
+        setting("encoding", Text(), "Encoding of lists.", "NAME", fallback="utf-8", verbs=READING),
+        setting("null", Switch(), "Lines end with NUL, as find -print0 writes them.", fallback=False, verbs=READING),
+        setting("numbers", Word(("exact", "text")), "Numbers of JSON that cannot be kept exactly: an error, or their text.", "exact|text",
+                fallback="exact", verbs=READING),
+        setting("files", Switch(), "A plain file is an item too, not a list.", fallback=False, verbs=READING),
+        setting("include", Patterns(), "Only files of that name in directories; may be repeated.", "PATTERN", is_repeatable=True,
+                fallback=(), verbs=READING, example=["*.py"]),
+        setting("exclude", Patterns(), "No files or directories of that name or path; may be repeated.", "PATTERN", is_repeatable=True,
+                fallback=(), verbs=READING, example=["*.bak", "build/*"]),
+        setting("hidden", Switch(), "Take files and directories whose names begin with a dot, too.", fallback=True, verbs=READING),
+        setting("gitignore", Switch(), "Leave out what .gitignore files name.", fallback=False, verbs=READING),
+        setting("min_size", Size(0), "Only files of at least so many bytes.", "SIZE", verbs=READING, example="1KiB"),
+        setting("max_size", Size(0), "Only files of at most so many bytes.", "SIZE", verbs=READING, example="10MiB"),
+        setting("chunk_size", Size(16), "Longest chunk of a document, in bytes of UTF-8.", "SIZE", fallback=4096, verbs=READING),
+        setting("overlap", Size(0), "Bytes that a chunk repeats of the one before it.", "SIZE", fallback=0, verbs=READING),
+        setting("group_by", Text(), "One item for each value of that field, with all the items that have it.", "FIELD", verbs=READING,
+                example="region"),
+        setting("range", Text(), "Only the items from A to B, both included, counted from 1.", "A:B", verbs=READING, example="1:1000"),
+        setting("limit", Whole(1, 2**62), "Only the first N items.", "N", verbs=READING, example=100),
+        setting("select", Names(), "Only the items with these keys.", "KEY,KEY", is_repeatable=True, fallback=(), verbs=READING,
+                example=["r0010", "r0020"]),
+        setting("sample", Whole(1, 10_000_000), "Only N items, chosen at random; the same ones each time.", "N", verbs=READING, example=50),
+        setting("shuf", Whole(0, 2**62), "Run the items in a random order that this number determines; reads the whole input first.", "SEED",
+                field="shuf", verbs=STARTING, example=1),
+        setting("on_bad_input", Word(("stop", "skip")), "A line that cannot be an item: stop before it, or leave it out and count it.",
+                "stop|skip", field="on_bad_input", verbs=READING),
+        setting("dedupe", Word(("error", "first", "last", "keep")), "A key that comes again: an error, the first or the last item counts, "
+                "or both are kept, as KEY and KEY#2.", "error|first|last|keep", field="dedupe", verbs=READING),
         setting("max_item_bytes", Size(), "Largest item.", "SIZE", field="max_item_bytes"),
         setting("priority", Text(), "Field with an item's priority, a whole number; higher ones first.", "FIELD", field="priority",
                 verbs=STARTING, example="priority"),
@@ -156,6 +183,24 @@ TABLE: dict[str, tuple[Setting, ...]] = {
         setting("preflight", Check(), "A check that all items pass before the first is run: module:function, or a command.", "CHECK",
                 field="preflight", is_guarded=True, verbs=STARTING, example="jobs.py:check"),
         setting("preflight_only", Switch(), "Check the items and end; nothing is run.", fallback=False, verbs=STARTING),
+    ),
+    "Changed input": (
+        setting("on_change", Text(), "When the input or the handler's version has changed: finish what the ledger holds, add what is new and "
+                "redo what has changed, also cancel what is gone, or do what an edited plan says.", "ledger|merge|source|PLANFILE",
+                verbs=STARTING, example="merge"),
+        setting("from_item", Text(), "Run again from this item on, whatever has become of it; those before it stay as they are.", "KEY|N",
+                verbs=(RUN, EXEC, PLAN, RESUME), example="r0500"),
+        setting("from_batch", Whole(1, 2**31 - 1), "Run again from this batch on; those before it stay as they are.", "N",
+                verbs=(RUN, EXEC, PLAN, RESUME), example=7),
+        setting("dry_run", Switch(), "Show the plan, and run nothing.", fallback=False, verbs=(RUN, EXEC)),
+        setting("open", Switch(), "Wait for more items, which `durabatch submit` adds, until `durabatch close`.", fallback=False,
+                verbs=(RUN, EXEC)),
+        setting("idle_exit", time_limit(), "Leave an open run when nothing has come for so long.", "T", field="idle_exit_s", example="60s",
+                verbs=(RUN, EXEC, RESUME, WORK)),
+        setting("cache", Switch(), "Use results of equal items again, of this and earlier runs in this ledger.", field="cache",
+                verbs=(RUN, EXEC, PLAN, RESUME, RETRY, WORK)),
+        setting("cache_ttl", time_limit(), "Use no result that is older.", "T", field="cache_ttl_s", example="7d"),
+        setting("cache_size", Size(0), "Forget the least recently used results beyond so many bytes.", "SIZE", field="cache_bytes"),
     ),
     "Workers": (
         setting("workers", Workers(0, options.MAX_WORKERS), "Worker processes; 0 runs items in this process.", "N|N%", field="workers",
@@ -176,7 +221,14 @@ TABLE: dict[str, tuple[Setting, ...]] = {
                 is_guarded=True),
         setting("batch_seconds", Seconds(options.parse_seconds, is_open=True), "Worker seconds that a batch should take, for "
                 "--batch-strategy time.", "T", field="batch_seconds"),
-        setting("output", Directory(), "Write batch_0001.json ... and summary.json there.", "DIR", field="output", example="out"),
+        setting("output", Directory(), "A directory for batch_0001.json ... and summary.json, or a file: .jsonl, .csv, .parquet, .xlsx, .db.",
+                "PATH", field="output", example="out"),
+        setting("output_format", Word(("json", "jsonl", "csv", "jsonl.zst")), "Format of the batch files.", "json|jsonl|csv|jsonl.zst",
+                field="output_format"),
+        setting("on_batch", Text(), "Command that is run after each finished batch, with it on its stdin as JSON lines.", "COMMAND",
+                field="batch_command", is_guarded=True, example="./load.sh"),
+        setting("on_end", Text(), "Command that is run at the end, with the summary on its stdin as JSON.", "COMMAND", field="end_command",
+                is_guarded=True, example="./tell.sh"),
         setting("keep_order", Switch(), "Batches leave in input order.", field="keep_order"),
         setting("max_result_bytes", Size(), "Largest result as JSON.", "SIZE", field="max_result_bytes"),
     ),

@@ -7,6 +7,7 @@ Verbs change it together with the rows, inside one transaction. When a transacti
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from durabatch.ledger import batch, item, run, suspect
 from durabatch.ledger.connection import Connection
@@ -39,6 +40,9 @@ class ActiveRun:
         spent: What the attempts of the run have spent, by unit.
         grouped_count: Suspects that are set apart.
         suspect_count: Those of them that wait: what ``claim_suspects`` finds.
+        is_open: Items may come from any process until the run is closed.
+        intake: What was read of the input, as on the run row: ``rows``, ``digest`` (sum of the digests of their payloads, hexadecimal),
+            ``ended``, ``bad``, ``duplicates``.
         tally: Differences to the counters that this tick has not written yet.
     """
 
@@ -56,6 +60,8 @@ class ActiveRun:
     spent: dict[str, float] = field(default_factory=dict)
     grouped_count: int = 0
     suspect_count: int = 0
+    is_open: bool = False
+    intake: dict[str, Any] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -128,6 +134,8 @@ def load(ledger: Connection, run_id: int) -> ActiveRun:
         open_batch=OpenBatch(*unsealed) if unsealed else None,
         next_due_at_us=item.next_due(ledger, run_id),
         spent=dict(row.spent),
+        is_open=bool(row.is_open),
+        intake=dict(row.intake),
     )
     active.count_suspects(ledger)
     return active

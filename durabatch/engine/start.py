@@ -25,24 +25,29 @@ def open_session(ledger: Connection, about: dict[str, object], *, now_us: int) -
 
 
 def create_run(
-    ledger: Connection, *, series: str, handler: object, source: object, fingerprint: object, settings: object, now_us: int
-) -> int:
-    """Add a run to *series* and return its id."""
+    ledger: Connection, *, series: str, handler: object, source: object, fingerprint: object, settings: object, now_us: int,
+    provenance: object = None, is_open: bool = False,
+) -> int:  # fmt: skip
+    """Add a run to *series* and return its id; one that *is_open* takes items from any process."""
     with ledger.transaction():
         run_id = run.insert(
-            ledger, series=series, handler=handler, source=source, fingerprint=fingerprint, settings=settings, now_us=now_us
-        )
+            ledger, series=series, handler=handler, source=source, fingerprint=fingerprint, settings=settings, provenance=provenance or {},
+            is_open=is_open, now_us=now_us,
+        )  # fmt: skip
         event.record(ledger, "created", run_id=run_id, now_us=now_us)
     return run_id
 
 
-def resume_run(ledger: Connection, run_id: int, *, handler: object, settings: object, fingerprint: object, now_us: int) -> None:
+def resume_run(
+    ledger: Connection, run_id: int, *, handler: object, settings: object, fingerprint: object, now_us: int, source: object = None,
+    provenance: object = None,
+) -> None:  # fmt: skip
     """
-    Take a stopped, crashed or finished run up again with the settings of this call, and the input as it was found to be.
+    Take a stopped, crashed or finished run up again with the settings of this call, and the input as it was found to be; what is None stays.
 
     Orders that its earlier coordinator has left open are settled as not carried out.
     """
     with ledger.transaction():
         expire(ledger, run_id, now_us)
-        run.reopen(ledger, run_id, handler=handler, settings=settings, fingerprint=fingerprint)
+        run.reopen(ledger, run_id, handler=handler, settings=settings, fingerprint=fingerprint, source=source, provenance=provenance)
         event.record(ledger, "resumed", run_id=run_id, now_us=now_us)

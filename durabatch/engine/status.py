@@ -78,6 +78,11 @@ def status_of(ledger: Executor, row: RunRow, held: object) -> RunStatus:
         spent=row.spent,
         forecast=rounded(forecast(row.spent, counts.ended, counts.total)) if row.intake_complete else {},
         next_due_at=iso(next_due_at_us),
+        cached=row.cached_count,
+        gone=row.gone_count,
+        is_open=bool(row.is_open),
+        bad_input_count=int(row.intake.get("bad", 0)),
+        duplicate_count=int(row.intake.get("duplicates", 0)),
         last_order=last_order(ledger, row.run_id),
     )
 

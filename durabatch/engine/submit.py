@@ -17,10 +17,12 @@ from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.item import KeyTakenError, NewItem
 
-__all__ = ["DuplicateKeyError", "InputRow", "Place", "locate", "submit"]
+__all__ = ["DuplicateKeyError", "InputRow", "Place", "locate", "note_read", "submit"]
 
 #: (key or None when known by content, payload as JSON text, position in the source)
 InputRow = tuple[str | None, str, int]
+#: Sums of digests are kept to the size of a digest.
+MASK = (1 << 128) - 1
 #: From the payload of an item to its priority and the due time that puts it outside the input order; None leaves it there.
 Place = Callable[[str], tuple[int, int | None]]
 
@@ -50,7 +52,7 @@ def submit(
 
     Args:
         rows: In input order; a key of None becomes the item's ordinal in the run.
-        complete: The input ends here.
+        complete: The input ends here; in a run that is open, items of other processes may still come.
         place: Gives items a place of their own; None has all of them run in input order. What it raises comes out, and nothing was written.
 
     Raises:
@@ -71,8 +73,21 @@ def submit(
             active.tally.total += len(items)
             active.tally.pending += len(items)
             active.span_last = -1
-        run.set_intake(ledger, active.run_id, position=position, complete=complete)
-        active.intake_complete = complete
+            note_read(active, [new[5] for new in items])
+        active.intake["ended"] = complete
+        active.intake_complete = complete and not active.is_open
+        run.set_intake(ledger, active.run_id, position=position, complete=active.intake_complete, intake=active.intake)
+
+
+def note_read(active: ActiveRun, digests: Sequence[bytes]) -> None:
+    """
+    Count rows that were read of the input, by the digests of their payloads.
+
+    Their sum tells whether another reading gave the same rows, in whatever order: keys come from payloads, so these say everything.
+    """
+    total = int(active.intake.get("digest", "0"), 16) + sum(map(int.from_bytes, digests))
+    active.intake["digest"] = f"{total & MASK:x}"
+    active.intake["rows"] = active.intake.get("rows", 0) + len(digests)
 
 
 def new_items(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow]) -> list[NewItem]:

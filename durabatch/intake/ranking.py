@@ -8,6 +8,7 @@ among those that were there; all of them lie between 1970 and 2006, behind what 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import zlib
@@ -46,7 +47,8 @@ def place_of(settings: RunSettings) -> Callable[[str], Place] | None:
     Raises:
         UsageError: There is no such order.
     """
-    field, rank = settings.priority, rank_by(settings.order)
+    field = settings.priority
+    rank = rank_by(settings.order) if settings.shuf is None else shuffled(settings.shuf)
     if field is None and rank is None:
         return None
 
@@ -77,6 +79,12 @@ def rank_by(order: str) -> Rank | None:
     if order != INPUT_ORDER and order not in RANKS:
         raise UsageError(f"--order: {order!r} is not one of {', '.join(ORDERS)}", did_you_mean(order, ORDERS))
     return RANKS.get(order)
+
+
+def shuffled(seed: int) -> Rank:
+    """Return a rank that is random, and the same for the same seed and payload."""
+    salt = seed.to_bytes(16, "little")
+    return lambda payload, _value: int.from_bytes(hashlib.blake2b(payload.encode(), digest_size=5, salt=salt).digest())
 
 
 def priority_in(value: object, field: str) -> int:

@@ -18,13 +18,13 @@ from durabatch.states import ItemState, RunState
 
 __all__ = [
     "RunRow", "Tally", "add", "conclude", "find", "get", "id_by_name", "insert", "list_all", "newest_of_series", "reopen", "set_binding_limit", "set_claimed", "set_flow",
-    "set_intake", "set_pace", "set_spent", "set_state", "set_watermark",
+    "set_intake", "set_open", "set_output", "set_pace", "set_spent", "set_state", "set_watermark",
 ]  # fmt: skip
 
 #: What SQLite can hold as a key.
 LARGEST_ID = (1 << 63) - 1
 #: Columns that hold JSON.
-JSON_COLUMNS = ("handler", "source", "fingerprint", "settings", "spent", "flow")
+JSON_COLUMNS = ("handler", "source", "fingerprint", "settings", "spent", "flow", "intake", "provenance", "output")
 
 
 @dataclass(slots=True)
@@ -43,6 +43,8 @@ class Tally:
     undone: int = 0
     attempts: int = 0
     batches: int = 0
+    cached: int = 0
+    gone: int = 0
 
     def move(self, count: int, source: ItemState, target: ItemState) -> None:
         """Count *count* items out of one state and into another."""
@@ -92,6 +94,12 @@ class RunRow:
     spent: dict[str, float]
     binding_limit: str | None
     flow: dict[str, Any]
+    intake: dict[str, Any]
+    provenance: dict[str, Any]
+    output: dict[str, Any]
+    is_open: int
+    gone_count: int
+    cached_count: int
 
     @property
     def open_count(self) -> int:
@@ -122,15 +130,20 @@ def decode(ledger: Executor, values: tuple[Any, ...]) -> RunRow:
     return RunRow(**row)
 
 
-def insert(ledger: Connection, *, series: str, handler: object, source: object, fingerprint: object, settings: object, now_us: int) -> int:
+def insert(
+    ledger: Connection, *, series: str, handler: object, source: object, fingerprint: object, settings: object, provenance: object,
+    is_open: bool, now_us: int,
+) -> int:  # fmt: skip
     """Add the next run of *series* and return its id; from the second on its name is ``<series>#<n>``."""
     row = {
         "name": free_name(ledger, series),
         "series": series,
         "handler": to_json(handler).decode(),
         "source": to_json(source).decode(),
-        "fingerprint": None if fingerprint is None else to_json(fingerprint).decode(),
+        "fingerprint": encoded(fingerprint),
         "settings": to_json(settings).decode(),
+        "provenance": to_json(provenance).decode(),
+        "is_open": int(is_open),
         "created_at_us": now_us,
     }
     return int(ledger.value("run_insert", row))
@@ -206,15 +219,26 @@ def list_all(ledger: Executor) -> list[RunRow]:
     return [decode(ledger, values) for values in ledger.rows("run_list")]
 
 
-def reopen(ledger: Connection, run_id: int, *, handler: object, settings: object, fingerprint: object = None) -> None:
-    """Take a stopped run up again; a *fingerprint* of None leaves the recorded one."""
-    row = {
-        "run_id": run_id,
-        "handler": to_json(handler).decode(),
-        "settings": to_json(settings).decode(),
-        "fingerprint": None if fingerprint is None else to_json(fingerprint).decode(),
-    }
-    ledger.execute("run_reopen", row)
+def reopen(
+    ledger: Connection, run_id: int, *, handler: object, settings: object, fingerprint: object = None, source: object = None, provenance: object = None
+) -> None:
+    """Take a stopped run up again; of *fingerprint*, *source* and *provenance* None leaves the recorded one."""
+    ledger.execute(
+        "run_reopen",
+        {
+            "run_id": run_id,
+            "handler": to_json(handler).decode(),
+            "settings": to_json(settings).decode(),
+            "fingerprint": encoded(fingerprint),
+            "source": encoded(source),
+            "provenance": encoded(provenance),
+        },
+    )
+
+
+def encoded(value: object) -> str | None:
+    """Return *value* as JSON text, None for None."""
+    return None if value is None else to_json(value).decode()
 
 
 def add(ledger: Connection, run_id: int, tally: Tally) -> None:
@@ -222,9 +246,22 @@ def add(ledger: Connection, run_id: int, tally: Tally) -> None:
     ledger.execute("run_add", {**tally.as_row(), "run_id": run_id})
 
 
-def set_intake(ledger: Connection, run_id: int, *, position: str | None, complete: bool) -> None:
-    """Remember where intake goes on."""
-    ledger.execute("run_set_intake", {"run_id": run_id, "source_position": position, "intake_complete": int(complete)})
+def set_intake(ledger: Connection, run_id: int, *, position: str | None, complete: bool, intake: Mapping[str, object]) -> None:
+    """Remember where intake goes on, whether more items may come, and what was read so far."""
+    ledger.execute(
+        "run_set_intake",
+        {"run_id": run_id, "source_position": position, "intake_complete": int(complete), "intake": to_json(intake).decode()},
+    )
+
+
+def set_open(ledger: Connection, run_id: int, *, is_open: bool, complete: bool) -> None:
+    """Remember whether items may come from any process, and whether no more will come at all."""
+    ledger.execute("run_set_open", {"run_id": run_id, "is_open": int(is_open), "intake_complete": int(complete)})
+
+
+def set_output(ledger: Connection, run_id: int, output: Mapping[str, object]) -> None:
+    """Remember how far the output file has grown; empty: it is to be written from its start."""
+    ledger.execute("run_set_output", (run_id, to_json(output).decode()))
 
 
 def set_claimed(ledger: Connection, run_id: int, *, next_item_id: int, dispatch_count: int, now_us: int) -> None:

@@ -63,7 +63,7 @@ class Governor:
         self.limit = AttemptLimit(Timeout.parse(settings.timeout) if settings.timeout else None)
         self.window = Window(max(1, settings.workers), PressureLimits.of(settings))
         self.started_s = monotonic_s()
-        self.is_reading = settings.order != "input"
+        self.is_reading = settings.order != "input" or settings.shuf is not None or settings.dedupe == "last"
 
     @property
     def limit_s(self) -> float | None:
@@ -99,7 +99,7 @@ class Governor:
         if self.paused is not None:
             return Leave(0, "paused", self.paused)
         if self.is_reading and not intake_complete:
-            return Leave(0, "order", f"--order {self.settings.order} waits for the whole input")
+            return Leave(0, "order", f"{reads_first(self.settings)} waits for the whole input")
         pause_s = self.shared_pause.left_s(now_s)
         if pause_s > 0:
             return Leave(0, "rate-limit pause", f"many items asked to wait; going on in {shown_duration(round(pause_s) or 1)}")
@@ -168,3 +168,10 @@ class Governor:
     def press(self, measured: Measurement) -> Change | None:
         """Return how the window changes by a measurement of the machine, if it does."""
         return self.window.decide(measured)
+
+
+def reads_first(settings: RunSettings) -> str:
+    """Return the option for which the whole input is read before the first item starts."""
+    if settings.dedupe == "last":
+        return "--dedupe last"
+    return "--shuf" if settings.shuf is not None else f"--order {settings.order}"

@@ -48,6 +48,10 @@ class RunRequest:
         states: ``retry`` items in these states; empty: failed and quarantined ones.
         keys: ``retry`` only these items.
         retry_failed: ``run`` tries the failed items again, too.
+        on_change: What to do when input or version have changed: ``ledger``, ``merge``, ``source`` or the path of a plan; None refuses.
+        from_item: Key or number of the item from which on everything is run again; None for none.
+        from_batch: Number of the batch from which on everything is run again.
+        open: Wait for items of other processes until the run is closed.
         preflight_only: Check all items, and run none.
         allow_network_fs: Accept a ledger on a network file system.
         trust_ledger: Import the recorded handler even when another user or machine made the ledger.
@@ -73,6 +77,10 @@ class RunRequest:
     states: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     retry_failed: bool = False
+    on_change: str | None = None
+    from_item: str | None = None
+    from_batch: int | None = None
+    open: bool = False
     preflight_only: bool = False
     durability: str = "power"
     allow_network_fs: bool = False

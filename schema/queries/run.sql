@@ -14,7 +14,9 @@ SET total_count       = total_count       + :total,
     quarantined_count = quarantined_count + :quarantined,
     undone_count      = undone_count      + :undone,
     attempt_count     = attempt_count     + :attempts,
-    batch_count       = batch_count       + :batches
+    batch_count       = batch_count       + :batches,
+    cached_count      = cached_count      + :cached,
+    gone_count        = gone_count        + :gone
 WHERE run_id = :run_id;
 
 -- Stop a run, or end it, with its reason.
@@ -38,8 +40,8 @@ SELECT run_id FROM run WHERE series = ?1 ORDER BY run_id DESC LIMIT 1;
 SELECT count(*) FROM run WHERE series = ?1;
 
 -- name: run_insert
-INSERT INTO run (name, series, handler, source, fingerprint, settings, created_at_us)
-VALUES (:name, :series, :handler, :source, :fingerprint, :settings, :created_at_us)
+INSERT INTO run (name, series, handler, source, fingerprint, settings, provenance, is_open, created_at_us)
+VALUES (:name, :series, :handler, :source, :fingerprint, :settings, :provenance, :is_open, :created_at_us)
 RETURNING run_id;
 
 -- The run that works now, else the one that was touched last.
@@ -53,13 +55,13 @@ SELECT * FROM run ORDER BY run_id;
 -- name: run_reopen
 UPDATE run
 SET state = 'running', reason = NULL, exit_code = NULL, finished_at_us = NULL, binding_limit = NULL, handler = :handler, settings = :settings,
-    fingerprint = coalesce(:fingerprint, fingerprint)
+    fingerprint = coalesce(:fingerprint, fingerprint), source = coalesce(:source, source), provenance = coalesce(:provenance, provenance)
 WHERE run_id = :run_id;
 
 -- Where intake stands after a page.
 -- name: run_set_intake
 UPDATE run
-SET source_position = :source_position, intake_complete = :intake_complete
+SET source_position = :source_position, intake_complete = :intake_complete, intake = :intake
 WHERE run_id = :run_id;
 
 -- The watermark and the last number given to a dispatch, after a claim.
@@ -86,6 +88,14 @@ UPDATE run SET binding_limit = ?2 WHERE run_id = ?1;
 -- A coordinator hands nothing out, or does again.
 -- name: run_set_state
 UPDATE run SET state = ?2, reason = ?3 WHERE run_id = ?1;
+
+-- How far the output file has grown.
+-- name: run_set_output
+UPDATE run SET output = ?2 WHERE run_id = ?1;
+
+-- Whether items may come from any process, and, once they may not, whether any will come.
+-- name: run_set_open
+UPDATE run SET is_open = :is_open, intake_complete = :intake_complete WHERE run_id = :run_id;
 
 -- name: run_set_pace
 UPDATE run SET elapsed_us = :elapsed_us, items_per_s = :items_per_s WHERE run_id = :run_id;
@@ -127,7 +137,7 @@ LIMIT 20;
 -- name: run_list_not_json
 SELECT run_id FROM run
 WHERE NOT (json_valid(handler) AND json_valid(source) AND json_valid(settings) AND coalesce(json_valid(fingerprint), 1)
-           AND json_valid(spent) AND json_valid(flow))
+           AND json_valid(spent) AND json_valid(flow) AND json_valid(intake) AND json_valid(provenance) AND json_valid(output))
 LIMIT 20;
 
 -- Rows that the table's CHECKs forbid: SQLite leaves them unchecked in a database that is opened to be read.
