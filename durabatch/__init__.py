@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         StrayWorkersError,
         UsageError,
     )
-    from durabatch.intake.spec import csv, files, jsonl, lines
+    from durabatch.intake.spec import chunks, csv, files, json, jsonl, lines, results_of, xlsx
     from durabatch.models import Result, RunStatus, Summary
     from durabatch.verdicts import Fail, Retry, Skip, Snooze
     from durabatch.workers.context import Context
@@ -96,12 +96,16 @@ __all__ = [
     "UsageError",
     "__version__",
     "amap",
+    "chunks",
     "csv",
     "files",
     "handler",
+    "json",
     "jsonl",
     "lines",
     "map",
+    "results_of",
+    "xlsx",
 ]
 
 #: Where the names live that are not errors.
@@ -117,12 +121,16 @@ _HOMES = {
     "Snooze": "durabatch.verdicts",
     "Summary": "durabatch.models",
     "amap": "durabatch.api",
+    "chunks": "durabatch.intake.spec",
     "csv": "durabatch.intake.spec",
     "files": "durabatch.intake.spec",
     "handler": "durabatch.decorator",
+    "json": "durabatch.intake.spec",
     "jsonl": "durabatch.intake.spec",
     "lines": "durabatch.intake.spec",
     "map": "durabatch.api",
+    "results_of": "durabatch.intake.spec",
+    "xlsx": "durabatch.intake.spec",
 }
 
 if sys.platform == "win32":

@@ -35,6 +35,8 @@ The message has the form "what: why" and ``hint`` says what to do next; the comm
 
 from __future__ import annotations
 
+from durabatch.sizes import size_text
+
 __all__ = [
     "DurabatchError",
     "ForkedConnectionError",
@@ -230,14 +232,6 @@ class ResultTooLargeError(ResultError):
         super().__init__(
             f"{size_text(size_bytes)}, limit {size_text(limit_bytes)} (--max-result-bytes)", "Write it to a file and return the path."
         )
-
-
-def size_text(size_bytes: int) -> str:
-    """Return a number of bytes as people read it: ``64 MiB``, ``1.5 KiB``, ``812 bytes``."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{size_bytes} bytes"
 
 
 class ItemFailedError(DurabatchError):

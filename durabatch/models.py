@@ -11,7 +11,9 @@ from pydantic_core import from_json
 
 from durabatch.errors import ItemFailedError
 
-__all__ = ["AttemptView", "Counts", "ErrorGroup", "Finding", "Progress", "Result", "RunSettings", "RunStatus", "SkippedGroup", "Summary"]
+__all__ = [
+    "AttemptView", "Counts", "ErrorGroup", "Explanation", "Finding", "Progress", "Result", "RunSettings", "RunStatus", "SkippedGroup", "Summary",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,7 @@ class AttemptView:
         signal: Number of the signal that ended it.
         peak_rss_bytes: Most memory that its process ever held, up to its end.
         spent: Amounts by unit.
+        cached: Nothing was run: the result was known of an equal item.
     """
 
     number: int
@@ -303,6 +306,25 @@ class AttemptView:
     stderr_tail: str | None = None
     peak_rss_bytes: int | None = None
     spent: dict[str, float] = field(default_factory=dict)
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """
+    An item in words: what happened to it, what the ledger has of it, and why it would run next, or would not.
+
+    Attributes:
+        number: Where it stands among the items of its run, from 1.
+    """
+
+    run: str
+    key: str
+    number: int
+    state: str
+    happened: tuple[str, ...]
+    recorded: tuple[str, ...]
+    next: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """
 What strict JSON refuses, and where it stands: the slow, exact half of :mod:`durabatch.codec`.
 
-Two questions are answered here. Of a Python value: which plain JSON value is meant, or what in it cannot be stored (:func:`plain`). Of a
-text: where is its fault (:func:`syntax_fault`, :func:`find_fault`).
+Three questions are answered here. Of a Python value: which plain JSON value is meant, or what in it cannot be stored (:func:`plain`). Of a
+text: where is its fault (:func:`syntax_fault`, :func:`find_fault`), and how does it read with its unwieldy numbers as texts
+(:func:`quoted_numbers`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from pydantic_core import to_json
 
 from durabatch.errors import ResultError
 
-__all__ = ["MAX_DEPTH", "JsonFault", "find_fault", "plain", "syntax_fault"]
+__all__ = [
+    "MAX_DEPTH",
+    "NUMBERS_HINT",
+    "JsonFault",
+    "find_fault",
+    "has_unwieldy_number",
+    "is_about_number",
+    "plain",
+    "quoted_numbers",
+    "syntax_fault",
+]
 
 #: Levels of lists and objects: what the parser reads back, no more.
 MAX_DEPTH = 200
@@ -242,6 +253,15 @@ SYNTAX_WORDS = (
     ("trailing characters", "not JSON: more text after the value"),
     ("EOF while parsing", "not JSON: it ends in the middle"),
 )
+#: What faults about numbers say, and what helps.
+NUMBER_FAULTS = ("number too long", "is too large for a number", "is not a JSON number")
+NUMBERS_HINT = "Use --numbers text to keep its text."
+#: What every unwieldy number has in it, and others rarely.
+SUSPECT = re.compile(rb"[0-9]{19}|[eE]\+?[0-9]{3}|NaN|Infinity")
+NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+COLON = re.compile(rb"\s*:")
+#: Digits that always fit in 64 bits.
+SAFE_DIGITS = 18
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 
 
@@ -260,6 +280,7 @@ def syntax_fault(text: bytes, message: str) -> JsonFault:
     for theirs, ours in SYNTAX_WORDS:
         if said.startswith(theirs):
             return ours, offset
+    offset -= text[offset - 1 : offset] == b"-" and text[offset : offset + 8] == b"Infinity"
     word = re.match(rb"-?(?:NaN|Infinity)", text[offset : offset + 9])
     if word:
         return f"{word[0].decode()} is not a JSON number", offset
@@ -289,3 +310,44 @@ def find_fault(text: bytes) -> JsonFault | None:
             return f"{_short(word.decode())} is too large for a number", token.start()
         awaiting_key = word == b"{" or (word == b"," and bool(objects) and objects[-1] is not None)
     return None
+
+
+def is_about_number(message: str) -> bool:
+    """Return whether *message* is about a number that cannot be kept, but for its text."""
+    return any(words in message for words in NUMBER_FAULTS)
+
+
+def has_unwieldy_number(text: bytes) -> bool:
+    """Return whether the JSON *text* may hold a number that cannot be kept exactly."""
+    return SUSPECT.search(text) is not None
+
+
+def quoted_numbers(text: bytes) -> tuple[bytes, list[int]]:
+    """
+    Return the JSON *text* with quotes about every number that cannot be kept exactly, and the offsets of these quotes in it.
+
+    Such are whole numbers beyond 64 bits, numbers that overflow, NaN and Infinity. Decimals become the nearest double all the same.
+    """
+    if not has_unwieldy_number(text):
+        return text, []
+    pieces: list[bytes] = []
+    quotes: list[int] = []
+    end = 0
+    for token in TOKEN.finditer(text):
+        if _is_unwieldy(token[0]) and COLON.match(text, token.end()) is None:
+            added = len(quotes)
+            quotes += [token.start() + added, token.end() + added + 1]
+            pieces += [text[end : token.start()], b'"', token[0], b'"']
+            end = token.end()
+    return b"".join([*pieces, text[end:]]), quotes
+
+
+def _is_unwieldy(word: bytes) -> bool:
+    if word in {b"NaN", b"Infinity", b"-Infinity"}:
+        return True
+    number = NUMBER.fullmatch(word)
+    if number is None:
+        return False
+    if number[1] is None and number[2] is None:
+        return len(word) > SAFE_DIGITS and (len(word) > 20 or not -(2**63) <= int(word) < 2**63)
+    return math.isinf(float(word))

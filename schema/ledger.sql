@@ -120,7 +120,7 @@ CREATE TABLE item (
     payload             TEXT    NOT NULL,                   -- JSON
     digest              BLOB    NOT NULL,                   -- BLAKE2b-128 of the payload's bytes
     priority            INTEGER NOT NULL DEFAULT 0,         -- higher = sooner
-    source_position     INTEGER NOT NULL,                   -- line, row or path order in the input, 0: the input no longer has it
+    source_position     INTEGER NOT NULL,                   -- line, row or path order in the input; 0: lost, and cancelled; below: submitted, or lost and kept
     state               TEXT    NOT NULL DEFAULT 'pending',
     batch_id            INTEGER REFERENCES batch (batch_id),
     dispatch_id         INTEGER,                            -- the fence: only the dispatch that stands here may record an end

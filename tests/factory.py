@@ -16,6 +16,7 @@ from durabatch.engine import active as actives
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.claim import Claim, claim, seal_when_exhausted
 from durabatch.engine.finish import FailedAttempt, Finished, Returned, finish
+from durabatch.engine.redo import redo
 from durabatch.engine.start import create_run
 from durabatch.engine.steer import order
 from durabatch.engine.submit import submit
@@ -168,10 +169,13 @@ def work_off(ledger: Connection, run: ActiveRun, *, limit: int = 7, size: int = 
 
 
 def worked_ledger(path: Path) -> None:
-    """Leave a closed ledger at *path*: a run of 25 items in batches of 10 with packed results and one failure, and a half done one."""
+    """Leave a closed ledger at *path*: a run of 25 items in batches of 10 with packed results, one failure and one redone item (20), and a half done one."""
     with contextlib.closing(open_ledger(path, create=True)) as ledger:
         first = run_of(ledger, 25)
         work_off(ledger, first, failing={"k4"}, packed={"k2", "k3", "k12"})
+        redo(ledger, first.run_id, [20], cause="redone", now_us=NOW)
+        actives.reload(ledger, first)
+        work_off(ledger, first)
         second = run_of(ledger, 12, series="other")
         give_back(ledger, second, answer(take(ledger, second, 4, size=5)))
         take(ledger, second, 3, size=5)

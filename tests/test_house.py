@@ -41,7 +41,10 @@ BELOW = {
 HOMES = {
     "apsw": "durabatch.ledger",
     "click": "durabatch.cli",
+    "openpyxl": "durabatch.output",
     "psutil": "durabatch.runner.probe",
+    "pyarrow": "durabatch.output.parquet_file",
+    "python_calamine": "durabatch.intake.workbook",
     "rich": "durabatch.cli",
     "yaml": "durabatch.config",
     "zstandard": "durabatch.codec",

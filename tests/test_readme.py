@@ -106,7 +106,7 @@ def test_the_python_example_runs(example):
 def test_the_sql_examples_run(example, not_run):
     """The queries of the README work on a ledger, through durabatch and through the sqlite3 shell."""
     shell(example, commands(blocks("console")[1])[0])
-    own, stock = commands(blocks("console")[2])
+    own, stock = commands(next(block for block in blocks("console") if "durabatch sql" in block))
     shown = shell(example, own)
     assert shown.returncode == 0, shown.stderr
     assert re.search(r"failed\s+5", shown.stdout)
@@ -114,6 +114,31 @@ def test_the_sql_examples_run(example, not_run):
         not_run("there is no sqlite3 shell on this machine")
     listed = shell(example, stock)
     assert (listed.returncode, listed.stderr, len(listed.stdout.splitlines())) == (0, "", 5)
+
+
+def test_the_changed_input_example_does_what_it_says(example):
+    """Refused and shown; then the new are added."""
+    refused, merged = commands(next(block for block in blocks("console") if "--on-change merge" in block))
+    shell(example, refused)
+    servers = example / "servers.csv"
+    servers.write_text(servers.read_text() + "127.0.0.7,1\n")
+    done = shell(example, refused)
+    assert done.returncode == 2
+    assert "servers.csv has changed since run audit:servers.csv was started: 0 changed, 1 new (127.0.0.7), 0 gone, 6 same" in done.stderr
+    assert "7 items, 1 succeeded, 6 failed" in shell(example, merged).stderr
+
+
+def test_the_queue_example_runs_to_its_end(example):
+    """Items are submitted while the run waits, and it ends when it is closed."""
+    (example / "thumbs.py").write_text("def make(path):\n    return path\n")
+    (example / "new").mkdir()
+    for name in ("a.png", "b.png"):
+        (example / "new" / name).write_text("")
+    run, submit, close = commands(next(block for block in blocks("console") if "durabatch submit" in block))
+    is_working = 'durabatch status thumbs --json 2>/dev/null | grep -q \'"state":"running"\''
+    done = shell(example, f"{run.removesuffix('&')} -j 1 2> run.txt & until {is_working}; do :; done; {submit} && {close}; wait")
+    assert done.returncode == 0, done.stderr
+    assert "thumbs: 2 items, 2 succeeded, 0 failed" in (example / "run.txt").read_text()
 
 
 def test_every_verb_and_exit_code_of_the_readme_is_that_of_the_command(example):

@@ -41,7 +41,8 @@ def command(key: str, run: str | None, ledger: str, as_json: bool) -> int:
 def attempt_lines(one: AttemptView) -> list[str]:
     """Return one try as lines, harmless for a terminal."""
     time = duration_text(one.duration_s) if one.duration_s >= 0.95 else f"{one.duration_s * 1000:.1f} ms"
-    title = f"attempt {one.number}: {one.outcome} after {time} (worker {one.worker}, started {one.started_at})"
+    how = f"from the cache ({one.started_at})" if one.cached else f"after {time} (worker {one.worker}, started {one.started_at})"
+    title = f"attempt {one.number}: {one.outcome} {how}"
     detail = [
         *(one.traceback or one.error or "").splitlines(),
         *tail_lines("stdout", one.stdout_tail),

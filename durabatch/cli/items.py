@@ -37,7 +37,7 @@ def command(run: str | None, state: str | None, where: str | None, limit: int | 
 
     RUN is a name or an id; without it the active or else the latest run is meant.
     """
-    from durabatch.output.lines import members
+    from durabatch.output.rows import members
 
     shown = chosen_run(ledger, run)
     found = shown.items(state=state, where=where, limit=limit)

@@ -26,16 +26,22 @@ VERBS = {
     "Run": {
         "run": "Run a function once for each item of the input.",
         "exec": "Run a command once for each item of the input.",
+        "plan": "Show what `durabatch run` with the same words would do, and do nothing.",
         "resume": "Go on with a run that was interrupted or halted.",
         "retry": "Run the failed items again.",
+        "submit": "Add items to an open run, from any process at any time.",
+        "work": "Work on an open run, and wait for more items.",
+        "close": "Let an open run take no more items, and finish.",
     },
     "Look": {
         "status": "Show where a run stands.",
         "runs": "List the runs of the ledger, oldest first.",
         "items": "List the items of a run in input order.",
         "results": "Print the results of a run as JSON lines in input order.",
+        "export": "Write the results of a run to a file.",
         "errors": "Show the failed items of a run grouped by error.",
         "attempts": "Show every try at the item KEY, oldest first.",
+        "explain": "Say what happened to the item KEY, and what happens to it next.",
         "sql": "Query the ledger, read-only.",
     },
     "Steer": {

@@ -35,6 +35,7 @@ __all__ = [
     "silence_stdout",
     "table",
     "use_color",
+    "write_bytes",
 ]
 
 #: Control characters, marks that turn the direction of text around, line separators, and halves of characters.
@@ -261,10 +262,19 @@ def rate_text(items_per_s: float) -> str:
 
 def write_utf8(lines: list[str]) -> None:
     """Write *lines* and their ends to stdout in UTF-8."""
-    data = "".join(f"{line}\n" for line in lines)
+    write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(data: bytes) -> None:
+    """
+    Print *data* on stdout as it is.
+
+    Raises:
+        OutputError: stdout is gone or full.
+    """
     with output_errors():
         sys.stdout.flush()
-        sys.stdout.buffer.write(data.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.write(data)
 
 
 @contextlib.contextmanager

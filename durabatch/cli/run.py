@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import click
-
 from durabatch.cli.options import verb
-from durabatch.cli.starting import find_modules_here, start_run
+from durabatch.cli.starting import find_modules_here, named_handler, start_run
 from durabatch.config.resolving import Effective
 
 __all__ = ["command"]
@@ -29,10 +27,5 @@ def command(wishes: Effective) -> int:
     pattern (one item per file), or - for standard input. Results and progress are kept in the ledger: the same command again goes on
     with what is left. Where durabatch.toml names handler and input, `durabatch run` is enough.
     """
-    from durabatch.loading import parse_target
-
     find_modules_here()
-    handler = wishes["handler"]
-    if handler is None:
-        raise click.MissingParameter(param_hint="HANDLER", param_type="argument")
-    return start_run(parse_target(handler), wishes.of_verb("run"))
+    return start_run(named_handler(wishes), wishes.of_verb("run"))

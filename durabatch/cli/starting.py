@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from durabatch.cli import printing
@@ -19,86 +18,96 @@ from durabatch.models import RunSettings, Summary
 if TYPE_CHECKING:
     from durabatch.config.resolving import Effective
     from durabatch.decorator import HandlerSpec
+    from durabatch.intake.remarks import Remarks
+    from durabatch.intake.source import Source
     from durabatch.intake.spec import InputSpec
     from durabatch.loading import CheckedHandler
     from durabatch.runner.request import RunRequest
 
-__all__ = ["IntakeWish", "carry_out", "checked_handler", "find_modules_here", "resumed", "run_settings", "start_run"]
+__all__ = [
+    "carry_out", "checked_handler", "find_modules_here", "input_spec", "named_handler", "opened_source", "requested", "resumed", "run_settings",
+    "start_run",
+]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class IntakeWish:
-    """
-    What the settings say about the input; what they leave open a handler may decide.
+def named_handler(wishes: Effective) -> dict[str, Any]:
+    """Return the reference of the handler that the words or the settings name."""
+    import click
 
-    Attributes:
-        format: None when not given.
-        include: Empty when not given.
-    """
+    from durabatch.loading import parse_target
 
-    inputs: tuple[str, ...]
-    format: str | None
-    as_files: bool
-    include: tuple[str, ...]
-    key: str | None
-    delimiter: str | None
-    encoding: str
-    null: bool
-
-    @classmethod
-    def of(cls, wishes: Effective) -> IntakeWish:
-        """Return what the intake settings say."""
-        names = ("input", "format", "files", "include", "key", "delimiter", "encoding", "null")
-        return cls(*(wishes[name] for name in names))
-
-    def spec(self, *, format: str | None, include: tuple[str, ...]) -> InputSpec:
-        """
-        Return how the input is read; *format* and *include* are what the handler declares.
-
-        Raises:
-            UsageError: --files and another --format.
-        """
-        from durabatch.intake.spec import InputSpec
-
-        if self.as_files and self.format not in {None, "files"}:
-            raise UsageError(f"--files and --format {self.format} contradict each other", "Leave one of them out.")
-        wanted = self.format or ("files" if self.as_files else format)
-        declared = include if wanted in {None, "files"} else ()
-        return InputSpec(
-            inputs=self.inputs, format=wanted, key=self.key, include=self.include or declared,
-            null=self.null, encoding=self.encoding, delimiter=self.delimiter,
-        )  # fmt: skip
+    handler = wishes["handler"]
+    if handler is None:
+        raise click.MissingParameter(param_hint="HANDLER", param_type="argument")
+    return parse_target(handler)
 
 
 def start_run(handler: dict[str, Any], wishes: Effective) -> int:
     """
-    Start or go on with the run of *handler* as wished, and return its exit code.
+    Start or go on with the run of *handler* as wished, and return its exit code; with ``--dry-run`` show the plan.
 
     Args:
         handler: Reference; it is checked here, before anything is written.
     """
+    request = requested(handler, wishes)
+    if wishes["dry_run"]:
+        from durabatch.cli.planning import show_plan
+
+        return show_plan(request)
+    return carry_out(request, wishes)
+
+
+def requested(handler: dict[str, Any], wishes: Effective) -> RunRequest:
+    """Return the request to run *handler* as wished, its input opened; an open run needs none."""
     from dataclasses import asdict
 
-    from durabatch.intake.open import open_source
-    from durabatch.ledger.paths import ledger_files
+    from durabatch.intake.remarks import Remarks
     from durabatch.runner.request import RunRequest
 
-    ledger = wishes["ledger"]
-    exclude = ledger_files(ledger).all()
     checked = checked_handler(handler, wishes)
     settings = run_settings(wishes, handler, checked.spec)
-    spec = IntakeWish.of(wishes).spec(format=checked.spec.format, include=checked.spec.include)
-    stdin = None if sys.stdin is None else sys.stdin.buffer
-    if "-" in spec.inputs and stdin is not None and stdin.isatty():
-        printing.say("durabatch: reading items from the terminal; end with Ctrl-D")
-    exclude += (settings.output,) if settings.output else ()
-    source = open_source(spec, max_item_bytes=settings.max_item_bytes, exclude=exclude, stdin=stdin)
-    request = RunRequest(
-        verb="run", ledger=ledger, settings=settings, handler=handler, source=source, source_spec=asdict(spec),
-        series=wishes["name"] or default_name(handler, checked.name, spec.description), fresh=wishes["fresh"],
-        retry_failed=wishes["retry_failed"], preflight_only=wishes["preflight_only"],
+    spec = input_spec(wishes, format=checked.spec.format, include=checked.spec.include)
+    series = wishes["name"] or default_name(handler, checked.name, spec.description)
+    remarks = Remarks(skips=settings.on_bad_input == "skip")
+    is_without = wishes["open"] and not spec.inputs
+    return RunRequest(
+        verb="run", ledger=wishes["ledger"], settings=settings, handler=handler, remarks=remarks,
+        source=None if is_without else opened_source(spec, settings, wishes["ledger"], series, remarks),
+        source_spec=None if is_without else asdict(spec), series=series, fresh=wishes["fresh"], retry_failed=wishes["retry_failed"],
+        on_change=wishes["on_change"], from_item=wishes["from_item"], from_batch=wishes["from_batch"], open=wishes["open"],
+        preflight_only=wishes["preflight_only"],
     )  # fmt: skip
-    return carry_out(request, wishes)
+
+
+def input_spec(wishes: Effective, *, format: str | None, include: tuple[str, ...]) -> InputSpec:
+    """Return how the input is read: as wished, else as the handler declares with *format* and *include*."""
+    from dataclasses import fields, replace
+
+    from durabatch.intake.registry import FILE_FORMATS
+    from durabatch.intake.spec import InputSpec
+
+    names = [part.name for part in fields(InputSpec) if part.name != "inputs"]
+    spec = InputSpec(inputs=wishes["input"], **{name: wishes[name] for name in names})
+    if spec.wanted_format is None:
+        spec = replace(spec, format=format)
+    takes_files = spec.wanted_format is None or spec.wanted_format in FILE_FORMATS
+    return replace(spec, include=include) if takes_files and not spec.include else spec
+
+
+def opened_source(spec: InputSpec, settings: RunSettings, ledger: str, series: str, remarks: Remarks) -> Source:
+    """Return the opened input; the ledger, its side files and the output are never items."""
+    from durabatch.intake.open import open_source
+    from durabatch.ledger.paths import ledger_files
+    from durabatch.output.places import own_places
+    from durabatch.runner.asking import refuse_ledger
+
+    refuse_ledger(spec.inputs, ledger)
+    stdin = None if sys.stdin is None else sys.stdin.buffer
+    never = (*ledger_files(ledger).all(), *own_places(settings.output))
+    return open_source(
+        spec, max_item_bytes=settings.max_item_bytes, never=never, stdin=stdin, ledger=ledger, series=series,
+        skip_bad=remarks.skip_bad, notes=remarks.note,
+    )  # fmt: skip
 
 
 def checked_handler(handler: dict[str, Any], wishes: Effective) -> CheckedHandler:
@@ -140,12 +149,18 @@ def resumed(verb: Literal["resume", "retry"], run: str | None, wishes: Effective
         handler: In the place of the recorded one, None for that.
         rest: Fields of the request.
     """
+    from dataclasses import replace
+
     from durabatch.loading import parse_target
     from durabatch.runner.request import RunRequest
 
     find_modules_here()
     reference = None if handler is None else parse_target(handler)
-    request = RunRequest(verb=verb, ledger=wishes["ledger"], overrides=wishes.of_verb(verb).asked_fields(), run=run, handler=reference, **rest)
+    request = RunRequest(
+        verb=verb, ledger=wishes["ledger"], overrides=wishes.of_verb(verb).asked_fields(), run=run, handler=reference, **rest
+    )
+    if verb == "resume":
+        request = replace(request, on_change=wishes["on_change"], from_item=wishes["from_item"], from_batch=wishes["from_batch"])
     return carry_out(request, wishes)
 
 
@@ -182,6 +197,7 @@ def carry_out(request: RunRequest, wishes: Effective) -> int:
         on_progress=display.show,
         on_note=display.note,
     )
+    request.remarks.listen(display.note)
     started_s = monotonic_s()
     try:
         summary = execute(request)

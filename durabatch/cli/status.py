@@ -17,7 +17,7 @@ from durabatch.cli.printing import clean, duration_text, painted, plural, rate_t
 from durabatch.cli.watching import Log, Screen, looked_again
 from durabatch.models import Counts, RunStatus
 
-__all__ = ["LIVE", "STYLES", "amount_text", "command", "counts_text", "done_text", "money_text", "spent_text", "status_lines"]
+__all__ = ["LIVE", "STYLES", "amount_text", "cached_text", "command", "counts_text", "done_text", "money_text", "spent_text", "status_lines"]
 
 STATES = ("succeeded", "failed", "quarantined", "skipped", "cancelled", "undone", "running", "scheduled", "pending")
 #: States in which a coordinator has the run.
@@ -116,12 +116,13 @@ def status_line(found: RunStatus) -> str:
 def status_lines(found: RunStatus, ledger: str) -> list[str]:
     """Return the status as a block of lines, without what does not apply."""
     facts = (
-        ("done", amount_text(found.counts, complete=found.intake_complete)),
+        ("done", amount_text(found)),
         ("items", counts_text(found.counts)),
         ("rate", pace_text(found)),
         ("reason", clean(found.reason or "")),
         ("limit", clean(found.binding_limit or "")),
         ("waiting", waiting_text(found)),
+        ("cached", cached_text(found)),
         ("spent", spent_text(found)),
         ("batches", f"{found.batch_count:,}, {plural(found.attempt_count, 'attempt')}"),
         ("handler", clean(found.handler)),
@@ -133,18 +134,24 @@ def status_lines(found: RunStatus, ledger: str) -> list[str]:
     return [title, *(f"  {name:<8} {text}" for name, text in facts if text)]
 
 
-def amount_text(counts: Counts, *, complete: bool) -> str:
-    """Return ``1,203 of 2,000 (60.2%)``; while intake goes on the total is a lower bound and there is no percentage."""
-    if not complete:
-        return f"{counts.ended:,} of >={counts.total:,}, still reading the input"
+def amount_text(found: RunStatus) -> str:
+    """Return ``1,203 of 2,000 (60.2%)``; while more may come the total is a lower bound and there is no percentage."""
+    counts = found.counts
+    if not found.intake_complete:
+        return f"{counts.ended:,} of >={counts.total:,}, {more_text(found)}"
     return f"{counts.ended:,} of {counts.total:,}{percent_text(counts)}"
+
+
+def more_text(found: RunStatus) -> str:
+    """Return where more items may come from."""
+    return "open for more" if found.is_open else "still reading the input"
 
 
 def done_text(found: RunStatus) -> str:
     """Return the same for the middle of a line: ``1,203 of 2,000 done (60.2%)``."""
     counts = found.counts
     if not found.intake_complete:
-        return f"{counts.ended:,} of >={counts.total:,} done, still reading the input"
+        return f"{counts.ended:,} of >={counts.total:,} done, {more_text(found)}"
     return f"{counts.ended:,} of {counts.total:,} done{percent_text(counts)}"
 
 
@@ -178,6 +185,11 @@ def waiting_text(found: RunStatus) -> str:
     if not found.counts.scheduled:
         return ""
     return f"{plural(found.counts.scheduled, 'item')}, the next until {found.next_due_at}"
+
+
+def cached_text(found: RunStatus) -> str:
+    """Return ``1,200 of 20,000 from the cache``; empty when it gave nothing."""
+    return f"{found.cached:,} of {found.counts.total:,} from the cache" if found.cached else ""
 
 
 def spent_text(found: RunStatus) -> str:

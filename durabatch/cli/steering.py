@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from durabatch.models import RunStatus
     from durabatch.runner.orders import Verb
 
-__all__ = ["state_line", "steer", "steering_options"]
+__all__ = ["network_option", "state_line", "steer", "steering_options"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

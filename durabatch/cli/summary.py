@@ -4,9 +4,12 @@ The last lines of a run, most important last: what failed, where the results are
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from durabatch.cli.places import next_command
 from durabatch.cli.printing import clean, duration_text, plural, rate_text
-from durabatch.cli.status import spent_text
+from durabatch.cli.status import cached_text, spent_text
 from durabatch.models import Counts, ErrorGroup, RunStatus, SkippedGroup, Summary
 
 __all__ = ["group_text", "is_idle", "summary_lines", "summary_style", "verdict"]
@@ -22,8 +25,8 @@ def summary_lines(summary: Summary, *, verb: str, ledger: str, took_s: float) ->
     """Return what to print at the end of *verb*; a single line when there was nothing to do."""
     if is_idle(summary):
         return [idle_text(summary, verb=verb, ledger=ledger)]
-    groups = [*error_lines(summary.errors), *skipped_lines(summary.skipped)]
-    return [*groups, *spent_lines(summary.status), *place_lines(summary, ledger), verdict(summary, took_s)]
+    groups = [*error_lines(summary.errors), *skipped_lines(summary.skipped), *left_out_lines(summary.status)]
+    return [*groups, *cached_lines(summary.status), *spent_lines(summary.status), *place_lines(summary, ledger), verdict(summary, took_s)]
 
 
 def is_idle(summary: Summary) -> bool:
@@ -35,7 +38,7 @@ def idle_text(summary: Summary, *, verb: str, ledger: str) -> str:
     """Return ``nothing to do: 1,980 succeeded, 20 failed; `durabatch retry` tries the failed again``."""
     counts = summary.status.counts
     broken = broken_count(counts)
-    what = f"nothing to {'retry' if verb == 'retry' else 'do'}: {counts.succeeded:,} succeeded, {broken:,} failed{others_text(counts)}"
+    what = f"nothing to {'retry' if verb == 'retry' else 'do'}: {counts.succeeded:,} succeeded, {broken:,} failed{others_text(summary.status)}"
     if counts.left:
         return f"{what}; `{next_command('resume', ledger)}` does what is left"
     if broken and verb == "retry":
@@ -74,10 +77,23 @@ def skipped_lines(groups: tuple[SkippedGroup, ...]) -> list[str]:
     return ["skipped:", *lines] if lines else []
 
 
+def left_out_lines(found: RunStatus) -> list[str]:
+    """Return how many lines of the input became no items, and why."""
+    bad = [f"{plural(found.bad_input_count, 'line')} cannot be items"] if found.bad_input_count else []
+    repeated = [f"{plural(found.duplicate_count, 'row')} with a key that had come before"] if found.duplicate_count else []
+    return [f"left out: {', '.join(bad + repeated)}"] if bad or repeated else []
+
+
 def cut(text: str, characters: int) -> str:
     """Return *text* on one line, harmless, and no longer than *characters*."""
     shown = clean(text)
     return shown if len(shown) <= characters else f"{shown[: characters - 3]}..."
+
+
+def cached_lines(found: RunStatus) -> list[str]:
+    """Return how much needed not be run."""
+    text = cached_text(found)
+    return [f"cached:  {text}"] if text else []
 
 
 def spent_lines(found: RunStatus) -> list[str]:
@@ -90,13 +106,26 @@ def place_lines(summary: Summary, ledger: str) -> list[str]:
     """Return where the results are and what comes next."""
     lines = []
     if summary.status.counts.succeeded:
-        files = f"; batches and summary.json in {clean(summary.output)}" if summary.output else ""
-        lines.append(f"results: `{next_command('results', ledger)}`{files}")
+        lines.append(f"results: `{next_command('results', ledger)}`{output_text(summary.output)}")
     if summary.exit_code in SIGNALLED or summary.exit_code == 3:
         lines.append(f"next:    the same command, or `{next_command('resume', ledger)}`")
     elif broken_count(summary.status.counts):
         lines.append(f"next:    `{next_command('errors', ledger)}` for all of it, `{next_command('retry', ledger)}` tries the failed again")
     return lines
+
+
+def output_text(output: str | None) -> str:
+    """Return where else the results are, as far as they are there."""
+    if output is None:
+        return ""
+    from durabatch.output.places import is_file_output, partial_of
+
+    if not is_file_output(output):
+        return f"; batches and summary.json in {clean(output)}"
+    partial = partial_of(Path(output))
+    if partial.exists():
+        return f"; so far in {clean(str(partial))}"
+    return f"; also in {clean(output)}" if os.path.exists(output) else ""
 
 
 def verdict(summary: Summary, took_s: float) -> str:
@@ -107,9 +136,10 @@ def verdict(summary: Summary, took_s: float) -> str:
         total = f"{counts.total:,}" if summary.status.intake_complete else f"{counts.total:,} so far"
         failed = f", {broken:,} of them failed" if broken else ""
         return f"{name}: {stop_text(summary)}; {counts.ended:,} of {total} done{failed}{pace}; the same command goes on"
-    cancelled = f"{clean(summary.status.reason or 'cancelled')}; " if summary.status.state == "cancelled" else ""
+    says_why = summary.status.state == "cancelled" or (summary.status.state == "halted" and summary.status.is_open)
+    why = f"{clean(summary.status.reason or summary.status.state)}; " if says_why else ""
     return (
-        f"{name}: {cancelled}{plural(counts.total, 'item')}, {counts.succeeded:,} succeeded, {broken:,} failed{others_text(counts)}{pace}"
+        f"{name}: {why}{plural(counts.total, 'item')}, {counts.succeeded:,} succeeded, {broken:,} failed{others_text(summary.status)}{pace}"
     )
 
 
@@ -138,8 +168,9 @@ def broken_count(counts: Counts) -> int:
     return counts.failed + counts.quarantined
 
 
-def others_text(counts: Counts) -> str:
+def others_text(found: RunStatus) -> str:
     """Return the rarer ends of items, each with a comma before it, and what is left."""
-    kinds = ("skipped", "cancelled", "undone")
-    found = [f", {number:,} {kind}" for kind in kinds if (number := getattr(counts, kind))]
-    return "".join(found) + (f", {counts.left:,} left" if counts.left else "")
+    counts = found.counts
+    kinds = {"skipped": counts.skipped, "cancelled": counts.cancelled - found.gone, "gone from the input": found.gone, "undone": counts.undone}
+    others = "".join(f", {number:,} {kind}" for kind, number in kinds.items() if number)
+    return others + (f", {counts.left:,} left" if counts.left else "")

@@ -17,7 +17,21 @@ from durabatch.errors import HandlerImportError, UsageError
 from durabatch.importing import split_target
 from durabatch.limits import Budget
 
-__all__ = ["Amounts", "Check", "Codes", "Inputs", "Listing", "Names", "Params", "Patterns", "Several", "Table", "Target", "exception_name"]
+__all__ = [
+    "Amounts",
+    "Check",
+    "Codes",
+    "Inputs",
+    "ItemKeys",
+    "Listing",
+    "Names",
+    "Params",
+    "Patterns",
+    "Several",
+    "Table",
+    "Target",
+    "exception_name",
+]
 
 
 class Several(Kind):
@@ -105,6 +119,29 @@ class Inputs(Patterns):
     def parse(self, text: str, *, option: str) -> tuple[str, ...]:
         """Return *text* alone."""
         return self.parse_all([text], option=option)
+
+
+class ItemKeys(Listing):
+    """Keys of items; a text of the command line may hold several, separated by commas, a part of a list in a file is one."""
+
+    expected = "a list of keys"
+    parts = (str, int)
+
+    def parse_all(self, texts: Sequence[str], *, option: str) -> tuple[str, ...]:
+        """Return the keys in all of *texts*, each once."""
+        return self.checked([part.strip() for text in texts for part in text.split(",")], option)
+
+    def read(self, value: object, *, option: str) -> tuple[str, ...]:
+        """Return the keys of a list, or of one text."""
+        if isinstance(value, list):
+            return self.checked([typed_text(part, self.parts, self.expected, option=option) for part in value], option)
+        return self.parse(typed_text(value, (str, *self.parts), self.expected, option=option), option=option)  # type: ignore[no-any-return]
+
+    def checked(self, keys: Sequence[str], option: str) -> tuple[str, ...]:
+        """Return *keys*, each once; UsageError for an empty one."""
+        if not all(keys):
+            raise UsageError(f"{option}: a key is empty")
+        return tuple(dict.fromkeys(keys))
 
 
 class Table(Several):

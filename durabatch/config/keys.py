@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from durabatch import options
-from durabatch.config.compounds import Amounts, Check, Codes, Inputs, Names, Params, Patterns, Target
+from durabatch.config.compounds import Amounts, Check, Codes, Inputs, ItemKeys, Names, Params, Patterns, Target
 from durabatch.config.kinds import (
     Directory,
     Grammar,
@@ -37,6 +37,8 @@ __all__ = ["GROUPS", "PREFIX", "SETTINGS", "Setting", "by_field", "by_variable",
 
 RUN, EXEC, PLAN, RESUME, RETRY, WORK, SUBMIT = "run", "exec", "plan", "resume", "retry", "work", "submit"
 ALL = (RUN, EXEC, PLAN, RESUME, RETRY, WORK)
+#: Those, and the verb that only adds items.
+WRITING = (*ALL, SUBMIT)
 STARTING = (RUN, EXEC, PLAN)
 #: Verbs that read an input.
 READING = (*STARTING, SUBMIT)
@@ -138,7 +140,7 @@ TABLE: dict[str, tuple[Setting, ...]] = {
         setting("shell", Switch(), "COMMAND is one text for sh -c; what is put in is quoted.", fallback=False, verbs=(EXEC,)),
         setting("parse", Word(("none", "json", "lines")), "What becomes of its stdout: kept as it is, or the result itself as JSON or as "
                 "a list of lines.", "none|json|lines", fallback="none", verbs=(EXEC,)),
-        setting("profile", Text(), "Settings of [profile.NAME] in the configuration files.", "NAME"),
+        setting("profile", Text(), "Settings of [profile.NAME] in the configuration files.", "NAME", verbs=WRITING),
     ),
     "Input": (
         setting("format", Text(), "lines, csv, tsv, jsonl, json, xlsx, files, chunks, or one of a package.", "FORMAT", default="by suffix",
@@ -166,16 +168,16 @@ TABLE: dict[str, tuple[Setting, ...]] = {
                 example="region"),
         setting("range", Text(), "Only the items from A to B, both included, counted from 1.", "A:B", verbs=READING, example="1:1000"),
         setting("limit", Whole(1, 2**62), "Only the first N items.", "N", verbs=READING, example=100),
-        setting("select", Names(), "Only the items with these keys.", "KEY,KEY", is_repeatable=True, fallback=(), verbs=READING,
-                example=["r0010", "r0020"]),
+        setting("select", ItemKeys(), "Only the items with these keys; may be repeated.", "KEY,KEY", is_repeatable=True, fallback=(),
+                verbs=READING, example=["r0010", "r0020"]),
         setting("sample", Whole(1, 10_000_000), "Only N items, chosen at random; the same ones each time.", "N", verbs=READING, example=50),
         setting("shuf", Whole(0, 2**62), "Run the items in a random order that this number determines; reads the whole input first.", "SEED",
                 field="shuf", verbs=STARTING, example=1),
         setting("on_bad_input", Word(("stop", "skip")), "A line that cannot be an item: stop before it, or leave it out and count it.",
                 "stop|skip", field="on_bad_input", verbs=READING),
         setting("dedupe", Word(("error", "first", "last", "keep")), "A key that comes again: an error, the first or the last item counts, "
-                "or both are kept, as KEY and KEY#2.", "error|first|last|keep", field="dedupe", verbs=READING),
-        setting("max_item_bytes", Size(), "Largest item.", "SIZE", field="max_item_bytes"),
+                "or both are kept, as KEY and KEY#2.", "error|first|last|keep", field="dedupe", verbs=STARTING),
+        setting("max_item_bytes", Size(), "Largest item.", "SIZE", field="max_item_bytes", verbs=WRITING),
         setting("priority", Text(), "Field with an item's priority, a whole number; higher ones first.", "FIELD", field="priority",
                 verbs=STARTING, example="priority"),
         setting("order", Word(ORDERS), "Which items come first; all but input read the whole input before the first item starts.",
@@ -187,7 +189,7 @@ TABLE: dict[str, tuple[Setting, ...]] = {
     "Changed input": (
         setting("on_change", Text(), "When the input or the handler's version has changed: finish what the ledger holds, add what is new and "
                 "redo what has changed, also cancel what is gone, or do what an edited plan says.", "ledger|merge|source|PLANFILE",
-                verbs=STARTING, example="merge"),
+                verbs=(*STARTING, RESUME), example="merge"),
         setting("from_item", Text(), "Run again from this item on, whatever has become of it; those before it stay as they are.", "KEY|N",
                 verbs=(RUN, EXEC, PLAN, RESUME), example="r0500"),
         setting("from_batch", Whole(1, 2**31 - 1), "Run again from this batch on; those before it stay as they are.", "N",
@@ -222,7 +224,7 @@ TABLE: dict[str, tuple[Setting, ...]] = {
         setting("batch_seconds", Seconds(options.parse_seconds, is_open=True), "Worker seconds that a batch should take, for "
                 "--batch-strategy time.", "T", field="batch_seconds"),
         setting("output", Directory(), "A directory for batch_0001.json ... and summary.json, or a file: .jsonl, .csv, .parquet, .xlsx, .db.",
-                "PATH", field="output", example="out"),
+                "PATH", field="output", example="out", verbs=(RUN, EXEC, RESUME, RETRY, WORK)),
         setting("output_format", Word(("json", "jsonl", "csv", "jsonl.zst")), "Format of the batch files.", "json|jsonl|csv|jsonl.zst",
                 field="output_format"),
         setting("on_batch", Text(), "Command that is run after each finished batch, with it on its stdin as JSON lines.", "COMMAND",
@@ -275,14 +277,16 @@ TABLE: dict[str, tuple[Setting, ...]] = {
                 example=1.5),
     ),
     "Ledger and display": (
-        setting("ledger", Text(may_be_empty=True), "The SQLite file that holds the runs; also $DURABATCH_LEDGER.", "PATH", fallback="durabatch.db"),
+        setting("ledger", Text(may_be_empty=True), "The SQLite file that holds the runs; also $DURABATCH_LEDGER.", "PATH", fallback="durabatch.db",
+                verbs=WRITING),
         setting("durability", Word(("power", "process")), "What a commit survives: a power cut, or only the death of processes.",
-                "power|process", fallback="power"),
-        setting("allow_network_fs", Switch(), "Accept a ledger on a network file system that only this host uses.", fallback=False),
+                "power|process", fallback="power", verbs=WRITING),
+        setting("allow_network_fs", Switch(), "Accept a ledger on a network file system that only this host uses.", fallback=False,
+                verbs=WRITING),
         setting("progress", Word(("auto", "bar", "plain", "json", "none")), "On stderr; auto: a bar on a terminal, else a line every 30 s.",
                 "auto|bar|plain|json|none", fallback="auto"),
         setting("color", Word(("auto", "always", "never")), "Color; auto: on a terminal, unless NO_COLOR is set.", "auto|always|never",
-                fallback="auto"),
+                fallback="auto", verbs=WRITING),
     ),
 }  # fmt: skip
 

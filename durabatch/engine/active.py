@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from durabatch.ledger import batch, item, run, suspect
+from durabatch.ledger import batch, changing, item, run, suspect
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.run import RunRow, Tally
 from durabatch.models import Counts
@@ -40,6 +40,8 @@ class ActiveRun:
         spent: What the attempts of the run have spent, by unit.
         grouped_count: Suspects that are set apart.
         suspect_count: Those of them that wait: what ``claim_suspects`` finds.
+        gone_count: Cancelled items that the input no longer has.
+        held_count: Waiting items that are not to run in this session.
         is_open: Items may come from any process until the run is closed.
         intake: What was read of the input, as on the run row: ``rows``, ``digest`` (sum of the digests of their payloads, hexadecimal),
             ``ended``, ``bad``, ``duplicates``.
@@ -60,9 +62,16 @@ class ActiveRun:
     spent: dict[str, float] = field(default_factory=dict)
     grouped_count: int = 0
     suspect_count: int = 0
+    gone_count: int = 0
+    held_count: int = 0
     is_open: bool = False
     intake: dict[str, Any] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+
+    @classmethod
+    def of_intake(cls) -> ActiveRun:
+        """Return a run without a row, in which rows of an input can be counted."""
+        return cls(0, "", {}, 1, 0, 0, 0, intake_complete=False, open_batch=None)
 
     @property
     def open_count(self) -> int:
@@ -134,6 +143,8 @@ def load(ledger: Connection, run_id: int) -> ActiveRun:
         open_batch=OpenBatch(*unsealed) if unsealed else None,
         next_due_at_us=item.next_due(ledger, run_id),
         spent=dict(row.spent),
+        gone_count=row.gone_count,
+        held_count=changing.count_held(ledger, run_id),
         is_open=bool(row.is_open),
         intake=dict(row.intake),
     )

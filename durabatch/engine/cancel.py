@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.claim import seal_last_batch
+from durabatch.engine.hold import let_go
 from durabatch.ledger import batch, item, run, span, suspect
 from durabatch.ledger.connection import Connection
 from durabatch.states import ItemState
@@ -26,6 +27,9 @@ def cancel_page(ledger: Connection, active: ActiveRun, limit: int, now_us: int) 
     One write transaction. Call it until it returns 0, while nothing is handed out. The last call closes the batch that still took items.
     """
     with ledger.transaction():
+        if active.held_count:
+            let_go(ledger, active.run_id)
+            active.held_count = 0
         rows = item.list_due_to_cancel(ledger, active.run_id, limit) or fresh_page(ledger, active, limit)
         if rows:
             cancel(ledger, active, rows, now_us)

@@ -9,13 +9,16 @@ are no part of it: :mod:`durabatch.engine.accuse` claims those.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from durabatch.engine.active import ActiveRun, OpenBatch
+from durabatch.engine.reuse import Cache, answer
 from durabatch.flow.batching import BatchStrategy, Filled
 from durabatch.ledger import batch, item, run, span
+from durabatch.ledger.cache import Known
 from durabatch.ledger.connection import Connection
+from durabatch.ledger.stretch import compact
 from durabatch.states import ItemState
 
 __all__ = ["Claim", "Work", "claim", "seal_last_batch", "seal_when_exhausted"]
@@ -31,6 +34,7 @@ class Claim:
 
     Attributes:
         suspects: The group that it is, when its items must run apart from all others; else empty.
+        answered: Items that ended at once, since their results were known; a claim may consist of them alone.
     """
 
     dispatch_id: int
@@ -38,6 +42,7 @@ class Claim:
     item_count: int = 0
     payload_bytes: int = 0
     suspects: tuple[int, ...] = ()
+    answered: list[int] = field(default_factory=list)
 
     def add(self, batch_id: int, works: list[Work], payload_bytes: int | None = None) -> None:
         """Append *works* of one batch, whose payloads have so many characters together; None has them counted."""
@@ -49,47 +54,154 @@ class Claim:
         self.payload_bytes += sum(len(work[3]) for work in works) if payload_bytes is None else payload_bytes
 
 
-def claim(ledger: Connection, active: ActiveRun, batches: BatchStrategy, *, limit: int, max_bytes: int, now_us: int) -> Claim | None:
+def claim(
+    ledger: Connection, active: ActiveRun, batches: BatchStrategy, *, limit: int, max_bytes: int, now_us: int, cache: Cache | None = None
+) -> Claim | None:
     """
     Claim up to *limit* items for one dispatch, or return None when nothing is ready.
 
     One write transaction: when this returns, the items are running on disk.
 
     Args:
+        limit: 0 with a *cache*: answer what stands before the first item that must run.
         max_bytes: Characters of payload in the dispatch; one item may exceed it alone.
         now_us: Items due until then are ready.
+        cache: Results that are known; items that have one end here, beside those of the dispatch.
     """
     with ledger.transaction():
-        made = Claim(active.dispatch_count + 1)
-        claim_due(ledger, active, batches, made, limit, max_bytes, now_us, raised=True)
-        while claim_fresh(ledger, active, batches, made, limit, max_bytes, now_us):
+        taking = Taking(ledger, active, batches, limit, max_bytes, now_us, cache, Claim(active.dispatch_count + 1))
+        made = taking.made
+        taking.due(raised=True)
+        while taking.fresh():
             continue
-        claim_due(ledger, active, batches, made, limit, max_bytes, now_us, raised=False)
-        if not made.item_count:
+        if cache is None or not cache.was_cut_short:
+            taking.due(raised=False)
+        if not (made.item_count or made.answered):
             return None
-        active.dispatch_count += 1
+        active.dispatch_count += made.item_count > 0
         run.set_claimed(ledger, active.run_id, next_item_id=active.next_item_id, dispatch_count=active.dispatch_count, now_us=now_us)
     return made
 
 
-def claim_due(
-    ledger: Connection, active: ActiveRun, batches: BatchStrategy, made: Claim, limit: int, max_bytes: int, now_us: int, *, raised: bool
-) -> None:
-    """Add items that stand outside the input order; those that never ran join the open batch."""
-    if active.next_due_at_us is None or active.next_due_at_us > now_us or made.item_count >= limit:
-        return
-    room = max_bytes - made.payload_bytes
-    rows = item.list_due(
-        ledger, active.run_id, now_us=now_us, limit=limit - made.item_count, max_bytes=room, any_first=not made.item_count, raised=raised
-    )
-    batch_ids = batches_of_due(ledger, active, batches, rows, now_us)
-    for row, batch_id in zip(rows, batch_ids, strict=True):
-        made.add(batch_id, [row[:4]])
-    for state, count in Counter(row[5] for row in rows).items():
-        active.move(count, ItemState(state), ItemState.RUNNING)
-    if rows:
-        item.claim_due(ledger, [(row[0], batch_id) for row, batch_id in zip(rows, batch_ids, strict=True)], made.dispatch_id)
-    active.next_due_at_us = item.next_due(ledger, active.run_id)
+@dataclass(slots=True)
+class Taking:
+    """One claim while it is made, inside its transaction; the fields are the arguments of :func:`claim`."""
+
+    ledger: Connection
+    active: ActiveRun
+    batches: BatchStrategy
+    limit: int
+    max_bytes: int
+    now_us: int
+    cache: Cache | None
+    made: Claim
+
+    @property
+    def room(self) -> int:
+        """Items that the dispatch has room for."""
+        return self.limit - self.made.item_count
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the dispatch takes no more; one without any room never is, and looks for what can be answered."""
+        return self.made.item_count >= max(1, self.limit)
+
+    @property
+    def reach(self) -> int:
+        """How many of the next items to look at."""
+        return self.room if self.cache is None else self.cache.reach(self.room)
+
+    def look(self, item_ids: Sequence[int]) -> tuple[int, dict[int, Known]]:
+        """Return how many of the next items are taken, and which of these are answered."""
+        return (len(item_ids), {}) if self.cache is None else self.cache.look(item_ids, self.room, self.now_us)
+
+    def due(self, *, raised: bool) -> None:
+        """Take items that stand outside the input order; those that never ran join the open batch."""
+        ledger, active, made = self.ledger, self.active, self.made
+        if active.next_due_at_us is None or active.next_due_at_us > self.now_us or self.is_full:
+            return
+        found = item.list_due(
+            ledger, active.run_id, now_us=self.now_us, limit=self.reach, max_bytes=self.max_bytes - made.payload_bytes,
+            any_first=not made.item_count, raised=raised,
+        )  # fmt: skip
+        count, known = self.look([row[0] for row in found]) if found else (0, {})
+        rows = found[:count]
+        batch_ids = batches_of_due(ledger, active, self.batches, rows, self.now_us)
+        pairs = list(zip(rows, batch_ids, strict=True))
+        self.answer_due([pair for pair in pairs if pair[0][0] in known], known)
+        self.take_due([pair for pair in pairs if pair[0][0] not in known])
+        active.next_due_at_us = item.next_due(ledger, active.run_id)
+
+    def take_due(self, pairs: Sequence[tuple[item.DueRow, int]]) -> None:
+        """Have items outside the input order run, each in its batch."""
+        for row, batch_id in pairs:
+            self.made.add(batch_id, [row[:4]])
+        for state, count in Counter(row[5] for row, _ in pairs).items():
+            self.active.move(count, ItemState(state), ItemState.RUNNING)
+        if pairs:
+            item.claim_due(self.ledger, [(row[0], batch_id) for row, batch_id in pairs], self.made.dispatch_id)
+
+    def answer_due(self, pairs: Sequence[tuple[item.DueRow, int]], known: Mapping[int, Known]) -> None:
+        """End items outside the input order by what is known, each in its batch."""
+        for state, count in Counter(row[5] for row, _ in pairs).items():
+            self.active.move(count, ItemState(state), ItemState.SUCCEEDED)
+        pieces: dict[int, list[int]] = {}
+        for row, batch_id in pairs:
+            pieces.setdefault(batch_id, []).append(row[0])
+        self.answer(list(pieces.items()), known, are_fresh=False)
+
+    def fresh(self) -> bool:
+        """Take fresh items of the span at the watermark; False when there is no room for more, or nothing behind the watermark."""
+        ledger, active, made = self.ledger, self.active, self.made
+        if self.is_full:
+            return False
+        if active.span_last < active.next_item_id:
+            found = span.at(ledger, active.run_id, active.next_item_id)
+            if found is None:
+                return False
+            active.next_item_id, active.span_last = max(active.next_item_id, found[0]), found[1]
+        limit = self.reach
+        if not limit:
+            return False
+        rows = item.list_fresh(
+            ledger, active.next_item_id, active.span_last, limit=limit, max_bytes=self.max_bytes - made.payload_bytes,
+            any_first=not made.item_count,
+        )  # fmt: skip
+        if not rows:
+            return skip_ended(ledger, active)
+        count, known = self.look([row[0] for row in rows])
+        if count:
+            self.take_fresh(rows[:count], known)
+        return count > 0
+
+    def take_fresh(self, rows: list[Work], known: Mapping[int, Known]) -> None:
+        """Take items from the watermark on: end those that are known, have the others run."""
+        ledger, active, start = self.ledger, self.active, 0
+        answered: list[tuple[int, Sequence[int]]] = []
+        running: list[tuple[int, list[Work], int | None]] = []
+        for batch_id, count, payload_bytes in join_batch(ledger, active, self.batches, rows, self.now_us, ascending=True):
+            piece = rows[start : start + count]
+            start += count
+            works = [work for work in piece if work[0] not in known] if known else piece
+            if len(works) < count:
+                answered.append((batch_id, compact([work[0] for work in piece if work[0] in known])))
+            if works:
+                running.append((batch_id, works, payload_bytes if len(works) == count else None))
+        # First, since what is pending still in a stretch is what runs.
+        self.answer(answered, known, are_fresh=True)
+        for batch_id, works, size in running:
+            item.claim_fresh(ledger, works[0][0], works[-1][0], batch_id=batch_id, dispatch_id=self.made.dispatch_id)
+            self.made.add(batch_id, works, size)
+        active.next_item_id = rows[-1][0] + 1
+        active.move(len(known), ItemState.PENDING, ItemState.SUCCEEDED)
+        active.move(len(rows) - len(known), ItemState.PENDING, ItemState.RUNNING)
+
+    def answer(self, pieces: Sequence[tuple[int, Sequence[int]]], known: Mapping[int, Known], *, are_fresh: bool) -> None:
+        """End items by what is known, (batch_id, items) of them."""
+        if pieces:
+            answer(self.ledger, self.active, pieces, known, are_fresh=are_fresh, now_us=self.now_us)
+            for _, item_ids in pieces:
+                self.made.answered += item_ids
 
 
 def batches_of_due(ledger: Connection, active: ActiveRun, batches: BatchStrategy, rows: Sequence[item.DueRow], now_us: int) -> list[int]:
@@ -98,34 +210,6 @@ def batches_of_due(ledger: Connection, active: ActiveRun, batches: BatchStrategy
     joined = join_batch(ledger, active, batches, new, now_us, ascending=False) if new else []
     fresh = (batch_id for batch_id, count, _ in joined for _ in range(count))
     return [next(fresh) if row[4] is None else row[4] for row in rows]
-
-
-def claim_fresh(
-    ledger: Connection, active: ActiveRun, batches: BatchStrategy, made: Claim, limit: int, max_bytes: int, now_us: int
-) -> bool:
-    """Add fresh items of the span at the watermark; False when there is no room for more, or nothing behind the watermark."""
-    if made.item_count >= limit:
-        return False
-    if active.span_last < active.next_item_id:
-        found = span.at(ledger, active.run_id, active.next_item_id)
-        if found is None:
-            return False
-        active.next_item_id, active.span_last = max(active.next_item_id, found[0]), found[1]
-    room, is_first = max_bytes - made.payload_bytes, not made.item_count
-    rows = item.list_fresh(
-        ledger, active.next_item_id, active.span_last, limit=limit - made.item_count, max_bytes=room, any_first=is_first
-    )
-    if not rows:
-        return skip_ended(ledger, active)
-    start = 0
-    for batch_id, count, payload_bytes in join_batch(ledger, active, batches, rows, now_us, ascending=True):
-        piece = rows[start : start + count]
-        item.claim_fresh(ledger, piece[0][0], piece[-1][0], batch_id=batch_id, dispatch_id=made.dispatch_id)
-        made.add(batch_id, piece, payload_bytes)
-        start += count
-    active.next_item_id = rows[-1][0] + 1
-    active.move(len(rows), ItemState.PENDING, ItemState.RUNNING)
-    return True
 
 
 def skip_ended(ledger: Connection, active: ActiveRun) -> bool:
@@ -195,11 +279,19 @@ def seal_last_batch(ledger: Connection, active: ActiveRun, now_us: int) -> None:
         active.open_batch = None
 
 
+def has_fresh(ledger: Connection, active: ActiveRun) -> bool:
+    """Tell whether an item waits in the input order; the watermark moves behind spans whose last items all stand outside of it."""
+    while (found := span.at(ledger, active.run_id, active.next_item_id)) is not None:
+        active.next_item_id, active.span_last = max(active.next_item_id, found[0]), found[1]
+        if not skip_ended(ledger, active):
+            return True
+    return False
+
+
 def seal_when_exhausted(ledger: Connection, active: ActiveRun, now_us: int) -> None:
     """Close the last batch once intake is complete and every item has a batch: nobody can join it any more."""
     if active.open_batch is None or not active.intake_complete:
         return
     with ledger.transaction():
-        nothing_fresh = span.at(ledger, active.run_id, active.next_item_id) is None
-        if nothing_fresh and not item.has_due_without_batch(ledger, active.run_id):
+        if not has_fresh(ledger, active) and not item.has_due_without_batch(ledger, active.run_id):
             seal_last_batch(ledger, active, now_us)

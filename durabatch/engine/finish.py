@@ -12,6 +12,7 @@ from collections.abc import Callable
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.recording import Recording
 from durabatch.engine.returned import FailedAttempt, FailureNote, Finished, PackedFrame, PackedResult, Returned
+from durabatch.engine.reuse import Cache
 from durabatch.flow.retrying import RetryPolicy
 from durabatch.ledger.connection import Connection
 from durabatch.states import ItemState
@@ -27,6 +28,7 @@ def finish(
     policy: RetryPolicy,
     now_us: int,
     luck: Callable[[], float] = random.random,
+    cache: Cache | None = None,
 ) -> Finished:
     """
     Record *returned* and return what of it was new.
@@ -35,10 +37,11 @@ def finish(
 
     Args:
         luck: Gives numbers from 0 to 1 for the waits before further tries.
+        cache: Learns the results of successes.
     """
     with ledger.transaction():
-        recording = Recording(ledger, active, returned)
-        succeeded = recording.inline() + recording.packed()
+        recording = Recording(ledger, active, returned, cache=cache)
+        succeeded = recording.inline(now_us) + recording.packed(now_us)
         active.move(succeeded, ItemState.RUNNING, ItemState.SUCCEEDED)
         recording.finished.recorded = recording.finished.succeeded = succeeded
         for one in returned.failed:

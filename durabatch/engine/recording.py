@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.returned import FailedAttempt, FailureNote, Finished, Returned
+from durabatch.engine.reuse import Cache
 from durabatch.flow.retrying import AttemptEnd, Decision, ItemHistory, RetryPolicy, after_attempt
 from durabatch.ledger import attempt, batch, item, result, run, suspect
 from durabatch.ledger.connection import Connection
@@ -39,9 +40,15 @@ class StaleDispatchError(Exception):
 
 
 class Recording:
-    """One message, inside a transaction: what ended in which batch, and what is still to be written."""
+    """
+    One message, inside a transaction: what ended in which batch, and what is still to be written.
 
-    def __init__(self, ledger: Connection, active: ActiveRun, returned: Returned) -> None:
+    Args:
+        cache: Learns the results; None when they are not to be used again.
+    """
+
+    def __init__(self, ledger: Connection, active: ActiveRun, returned: Returned, *, cache: Cache | None = None) -> None:
+        self.cache = cache
         self.ledger = ledger
         self.active = active
         self.returned = returned
@@ -52,16 +59,18 @@ class Recording:
         #: Suspects, if there are any, that have shown that they end a try without harm to their worker.
         self.proven: list[int] = []
 
-    def inline(self) -> int:
+    def inline(self, now_us: int) -> int:
         """Record the successes whose values came as text; return how many."""
         columns = self.end_succeeded(self.returned.inline)
         if not columns:
             return 0
         self.add_attempts(columns)
         result.insert_inline(self.ledger, columns[0], columns[5])
+        if self.cache is not None:
+            self.cache.remember(columns[0], map(utf8_bytes, columns[5]), now_us)
         return len(columns[0])
 
-    def packed(self) -> int:
+    def packed(self, now_us: int) -> int:
         """Record the successes whose values lie in frames, and the frames; return how many."""
         columns = self.end_succeeded(self.returned.packed)
         if not columns:
@@ -70,6 +79,8 @@ class Recording:
         self.add_attempts(columns)
         ids, frames, offsets, sizes = columns[0], columns[5], columns[6], columns[7]
         result.insert_packed(self.ledger, zip(ids, (segments[frame] for frame in frames), offsets, sizes, strict=True))
+        if self.cache is not None:
+            self.cache.remember(ids, sizes, now_us)
         return len(ids)
 
     def end_succeeded(self, rows: Sequence[tuple[Any, ...]]) -> Columns:
@@ -180,6 +191,11 @@ def columns_of(rows: Sequence[tuple[Any, ...]]) -> Columns:
     """Return the columns of *rows*, of which there is at least one; the first one are ids."""
     ids, *others = zip(*rows, strict=True)
     return [compact(ids), *others]
+
+
+def utf8_bytes(text: str) -> int:
+    """Return the bytes of *text* in the ledger."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def end_all(ledger: Connection, item_ids: Sequence[int], dispatch_id: int) -> None:

@@ -109,10 +109,13 @@ def rows_of_run(ledger: Executor, run_id: int, *, first_item_id: int = 1) -> Ite
             start = page[-1].item_id + 1 if page else last + 1
 
 
-def results_of_batch(ledger: Executor, batch_id: int) -> list[Result]:
-    """Return the items of a batch in input order."""
-    reader = ValueReader(ledger)
-    return [reader.result(row) for row in item.list_of_batch(ledger, batch_id)]
+def results_of_batch(ledger: Executor, batch_id: int) -> Iterator[Result]:
+    """Yield the items of a batch in input order, a page of rows and one packed value at a time."""
+    reader, after = ValueReader(ledger), 0
+    while page := item.list_of_batch(ledger, batch_id, after, PAGE):
+        for row in page:
+            yield reader.result(row)
+        after = page[-1].item_id
 
 
 def chosen(ledger: Executor, item_ids: Sequence[int] | Iterable[int], *, on_damage: OnDamage | None = None) -> list[Result]:

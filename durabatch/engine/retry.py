@@ -1,5 +1,5 @@
 """
-Items that ended without success get everything they may take anew and are pending again; their batches are open again. Needs no input file.
+Items that ended without success run again: which ones is chosen here, the rest is as for every item that runs again. Needs no input file.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from durabatch.engine.redo import count_again, move_again
 from durabatch.engine.submit import locate
 from durabatch.errors import NotFoundError, UsageError
-from durabatch.ledger import event, item, run, span, suspect
+from durabatch.ledger import event, item, span
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.reader import Reader
-from durabatch.ledger.run import RunRow, Tally
 from durabatch.states import ItemState
 
 __all__ = ["BROKEN", "RETRYABLE", "Chosen", "retry"]
@@ -58,7 +58,7 @@ def retry(ledger: Connection, run_id: int, chosen: Chosen, *, now_us: int) -> in
     Make the chosen items of a run pending again and return how many there were.
 
     One write transaction. The run is reopened when there was at least one; results of other items stay as they are, and the attempts
-    so far stay in the ledger. Memory does not grow with the number of items.
+    so far stay in the ledger. Items that the input has lost stay out. Memory does not grow with the number of items.
 
     Raises:
         NotFoundError: There is no item with one of the keys. Nothing was changed.
@@ -72,9 +72,9 @@ def retry(ledger: Connection, run_id: int, chosen: Chosen, *, now_us: int) -> in
     with ledger.transaction():
         ids = candidates(ledger, run_id, chosen)
         while page := list(islice(ids, PAGE)):
-            moved.update(move_page(ledger, run_id, chosen, page))
+            moved.update(move_page(ledger, run_id, chosen, page, now_us))
         if moved:
-            reopen(ledger, run.get(ledger, run_id), moved)
+            count_again(ledger, run_id, moved)
             event.record(
                 ledger, "retried", run_id=run_id, now_us=now_us, items=moved.total(), error_type=chosen.error_type, group=chosen.group
             )
@@ -129,21 +129,8 @@ def ended_ids(ledger: Connection, run_id: int) -> Iterator[int]:
             after = page[-1]
 
 
-def move_page(ledger: Connection, run_id: int, chosen: Chosen, ids: Sequence[int]) -> Counter[str]:
+def move_page(ledger: Connection, run_id: int, chosen: Chosen, ids: Sequence[int], now_us: int) -> Counter[str]:
     """Make those of *ids* pending that are meant; return how many there were of each state."""
     rows = item.list_again(ledger, run_id, ids, states=chosen.wanted, error_type=chosen.error_type, error_group=chosen.group)
-    if rows:
-        again = [item_id for item_id, _ in rows]
-        item.retry(ledger, again)
-        suspect.remove(ledger, again)
+    move_again(ledger, run_id, [item_id for item_id, _ in rows], cause="redone", now_us=now_us)
     return Counter(state for _, state in rows)
-
-
-def reopen(ledger: Connection, row: RunRow, moved: Counter[str]) -> None:
-    """Count the moved items, and have a run that was over go on."""
-    tally = Tally()
-    for state, count in moved.items():
-        tally.move(count, ItemState(state), ItemState.PENDING)
-    if row.finished_at_us is not None:
-        run.reopen(ledger, row.run_id, handler=row.handler, settings=row.settings)
-    run.add(ledger, row.run_id, tally)

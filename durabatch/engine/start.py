@@ -8,7 +8,7 @@ from durabatch.engine.steer import expire
 from durabatch.ledger import event, run
 from durabatch.ledger.connection import Connection
 
-__all__ = ["create_run", "open_session", "resume_run"]
+__all__ = ["create_run", "open_session", "reopen_over", "resume_run"]
 
 
 def open_session(ledger: Connection, about: dict[str, object], *, now_us: int) -> int:
@@ -51,3 +51,10 @@ def resume_run(
         expire(ledger, run_id, now_us)
         run.reopen(ledger, run_id, handler=handler, settings=settings, fingerprint=fingerprint, source=source, provenance=provenance)
         event.record(ledger, "resumed", run_id=run_id, now_us=now_us)
+
+
+def reopen_over(ledger: Connection, run_id: int) -> None:
+    """Have a run that is over go on, with its recorded handler and settings; any other stays as it is."""
+    row = run.get(ledger, run_id)
+    if row.finished_at_us is not None:
+        run.reopen(ledger, run_id, handler=row.handler, settings=row.settings)

@@ -18,7 +18,7 @@ from durabatch.ledger.run import RunRow
 from durabatch.models import AttemptView, ErrorGroup, RunStatus, SkippedGroup
 from durabatch.states import RunState
 
-__all__ = ["attempts", "error_groups", "eta_s", "handler_text", "list_runs", "skipped_groups", "status", "status_of"]
+__all__ = ["attempts", "error_groups", "eta_s", "handler_text", "held_run", "list_runs", "skipped_groups", "status", "status_of"]
 
 #: Groups of errors that are told at most; a message for each of a million items is no grouping.
 ALL_GROUPS = 1000
@@ -160,4 +160,5 @@ def attempt_view(row: attempt.AttemptRow) -> AttemptView:
         stderr_tail=row.stderr_tail,
         peak_rss_bytes=row.peak_rss_bytes,
         spent=dict(from_json(row.spent)) if row.spent else {},
+        cached=bool(row.is_cached),
     )

@@ -17,7 +17,7 @@ from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.item import KeyTakenError, NewItem
 
-__all__ = ["DuplicateKeyError", "InputRow", "Place", "locate", "note_read", "submit"]
+__all__ = ["DuplicateKeyError", "InputRow", "Place", "insert_one_by_one", "locate", "note_read", "submit"]
 
 #: (key or None when known by content, payload as JSON text, position in the source)
 InputRow = tuple[str | None, str, int]

@@ -20,7 +20,7 @@ from durabatch.codec import payload_digest, unpack_frame
 from durabatch.engine.results import MAX_SEGMENT_BYTES
 from durabatch.engine.submit import locate
 from durabatch.errors import LedgerDamagedError, ResultError
-from durabatch.ledger import inspection, result, run
+from durabatch.ledger import cache, export, inspection, result, run
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.paths import shown
 from durabatch.models import Finding
@@ -196,6 +196,27 @@ def slices_in_segments(ledger: Executor) -> Generator[Broken]:
     """Compare slices with segments."""
     for item_id, segment_id in inspection.slices_out_of_bounds(ledger):
         yield f"item {item_id}", f"its result is not inside segment {segment_id} of its batch"
+    for item_id, segment_id in inspection.past_slices_out_of_bounds(ledger):
+        yield f"item {item_id}", f"a result of before is not inside segment {segment_id}"
+
+
+def true_history(ledger: Executor) -> Generator[Broken]:
+    """Compare results of before with attempts."""
+    for item_id, number, outcome in inspection.past_mismatches(ledger):
+        yield f"item {item_id}", f"attempt {number} ({outcome}) has a result of before, but did not succeed or has the present result"
+
+
+def lost_items(ledger: Executor) -> Generator[Broken]:
+    """Look for items that the input has lost and that may run."""
+    for item_id, state in inspection.lost_mismatches(ledger):
+        yield f"item {item_id}", f"is {state}, and stands nowhere in the input"
+
+
+def known_successes(ledger: Executor) -> Generator[Broken]:
+    """Look for attempts in the cache that returned nothing, and count those that it answered."""
+    yield from ((f"cache of item {item_id}", f"attempt {number} is no success of a handler") for item_id, number in cache.list_broken(ledger))
+    for run_id, said, found in cache.count_mismatches(ledger):
+        yield f"run {run_id}", f"cached_count is {said}, its attempts say {found}"
 
 
 def sound_segments(ledger: Executor) -> Generator[Broken]:
@@ -266,6 +287,12 @@ def is_json(text: bytes) -> bool:
 
 
 #: Cheap ones about the file first: they tell how far the others can be trusted.
+def possible_exports(ledger: Executor) -> Generator[Broken]:
+    """Compare what left with what there was."""
+    for export_id, item_id in export.mismatches(ledger):
+        yield f"export {export_id}", f"cannot have got item {item_id} as it says"
+
+
 RULES = (
     Rule("sound_file", "SQLite finds no damage in pages, indexes and types", sound_file),
     Rule("possible_rows", "no row is in a state that its table forbids", possible_rows),
@@ -283,7 +310,11 @@ RULES = (
     Rule("numbered_attempts", "the attempts of an item are numbered from 1 to its count", numbered_attempts),
     Rule("states_as_attempted", "an item that succeeded, failed or was skipped did so in its last attempt", states_as_attempted),
     Rule("results_of_successes", "an item has a result exactly when it succeeded", results_of_successes),
-    Rule("slices_in_segments", "a packed result lies inside a segment of its item's batch", slices_in_segments),
+    Rule("true_history", "a result of before is what a success of its item returned, and not the present one", true_history),
+    Rule("lost_items", "an item that the input has lost is cancelled", lost_items),
+    Rule("slices_in_segments", "a packed result lies inside a segment of its item's batch, or is one of the cache", slices_in_segments),
+    Rule("known_successes", "the cache names attempts that succeeded, and runs count what it answered", known_successes),
+    Rule("possible_exports", "what an export has got is an item of its run, as of an attempt that there was", possible_exports),
     Rule("sound_segments", "every segment unpacks to the size and SHA-256 that were recorded", sound_segments),
     Rule("json_values", "every inline result is JSON", json_values),
     Rule("json_columns", "handlers, sources, settings, events and orders are JSON", json_columns, at_start=True),

@@ -56,6 +56,11 @@ class ChainSource:
             prints.append({"path": os.path.abspath(part.path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
         return prints
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether every part can be opened more than once."""
+        return all(part.repeatable for part in self._parts)
+
     def ready(self) -> bool:
         """Return False when the next page would wait for a program that writes to a pipe."""
         return self._cursor is None or self._cursor.ready()
@@ -98,8 +103,12 @@ class Cursor:
         keys.restore(place)
 
     def ready(self) -> bool:
-        """Return False when the next page would wait."""
-        return self._reader is None or self._reader.ready()
+        """Return False when the next page would wait; the next part is opened to know it."""
+        try:
+            return self._input == len(self._parts) or self._open().ready()
+        except InputError:
+            # The next page tells what is wrong.
+            return True
 
     def close(self) -> None:
         """Close the part that is open."""
@@ -122,6 +131,9 @@ class Cursor:
                 reader = self._open()
             except InputError as error:
                 return Page(rows, self.position(), error)
+            if rows and not reader.ready():
+                # What is there is handed on before anybody waits for a pipe.
+                break
             batch = reader.read(max_items - len(rows), max_bytes - size)
             rows += batch.rows
             size += batch.bytes

@@ -7,7 +7,7 @@ Text and whole numbers are their own key; mappings, dataclasses and pydantic mod
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from durabatch.clock import monotonic_s
 from durabatch.codec import decode_value, encode_value
@@ -29,12 +29,15 @@ class IterableSource:
         items: Anything but text and bytes. An iterator (a generator, say) can be read once only, a list or a range as often as needed.
         key: Field of records that is the key; None to look at the first record.
         max_item_bytes: Most bytes of one item as JSON.
+        skip_bad: Told of a value that cannot be an item; True leaves it out. None stops before the first.
 
     Raises:
         UsageError: *items* cannot be iterated, or is text, which is surely meant as a path.
     """
 
-    def __init__(self, items: Iterable[object] | object, *, key: str | None, max_item_bytes: int) -> None:
+    def __init__(
+        self, items: Iterable[object] | object, *, key: str | None, max_item_bytes: int, skip_bad: Callable[[InputError], bool] | None = None
+    ) -> None:
         if isinstance(items, str | bytes | bytearray):
             hint = f"For the lines of a file use durabatch.lines({items!r})." if isinstance(items, str) and len(items) < 100 else ""
             raise UsageError(f"{type(items).__name__} is not a collection of items", hint)
@@ -47,6 +50,7 @@ class IterableSource:
         self._limit_bytes = max_item_bytes
         self._keys = Keys(key)
         self._count = 0
+        self._skip_bad = skip_bad
 
     @property
     def key_note(self) -> str | None:
@@ -55,6 +59,11 @@ class IterableSource:
 
     def fingerprint(self) -> None:
         """Nothing tells whether an iterable is the same as before."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether iterating starts anew each time: lists do, generators do not."""
+        return not isinstance(self._items, Iterator)
 
     def ready(self) -> bool:
         """Nothing tells whether an iterable would wait."""
@@ -114,7 +123,11 @@ class IterableSource:
             try:
                 row = self._row(item)
             except (ResultError, UnusableKeyError) as error:
-                return Page(rows, self._position(), InputError(f"item {self._count + 1}", _why(error), getattr(error, "hint", "")))
+                problem = InputError(f"item {self._count + 1}", _why(error), getattr(error, "hint", ""))
+                if self._skip_bad is None or not self._skip_bad(problem):
+                    return Page(rows, self._position(), problem)
+                self._count += 1
+                continue
             self._count += 1
             rows.append(row)
             size += len(row[1])

@@ -6,17 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from durabatch.codec import InvalidJsonError, parse_item
 from durabatch.errors import InputError
-from durabatch.intake.keys import Keys, UnusableKeyError
-from durabatch.intake.problems import not_text
+from durabatch.intake.keys import Keys
+from durabatch.intake.records import Records, as_input_error
 from durabatch.intake.source import Batch, Row
-from durabatch.intake.text import LineReader
+from durabatch.intake.text import LineReader, SkipBad
 
 __all__ = ["JsonlReader"]
-
-#: Text of at most so many characters has at most 512 bytes, so that most keys need no closer look.
-SHORT_KEY = 128
 
 
 class JsonlReader:
@@ -27,65 +23,45 @@ class JsonlReader:
         lines: The opened input.
         base: Source position before the first line.
         keys: The key decision of the source; the first record makes it.
+        skip_bad: Leaves out lines that cannot be items; None stops before the first.
+        numbers: ``text`` keeps numbers as their text where they cannot be kept exactly; ``exact`` refuses those that cannot be kept at all.
     """
 
-    def __init__(self, lines: LineReader, base: int, keys: Keys) -> None:
+    def __init__(self, lines: LineReader, base: int, keys: Keys, skip_bad: SkipBad | None = None, *, numbers: str = "exact") -> None:
         self.waits = lines.waits
         self._lines = lines
         self._base = base
-        self._keys = keys
-        self._met = lines.line > 0
+        self._records = Records(keys, lines.where, numbers, met=lines.line > 0)
+        self._skip_bad = skip_bad
 
     def read(self, max_items: int, max_bytes: int) -> Batch:
         """Return the next items; blank lines count neither as items nor as the end."""
         reader = self._lines
-        rows: list[Row] = []
-        raw: list[bytes] = []
-        first = reader.line
         try:
             raw = reader.take(max_items, max_bytes)
-            self._add(rows, raw, first)
         except InputError as error:
-            return Batch(rows, problem=error)
-        return Batch(rows, sum(map(len, raw)) + len(raw), ended=reader.ended)
+            return Batch([], problem=reader.refuse(error, self._skip_bad))
+        first, size = reader.line - len(raw), sum(map(len, raw)) + len(raw)
+        rows: list[Row] = []
+        problem = self._add(rows, raw, first)
+        reader.items += len(rows)
+        self._records.watch(rows, self._base)
+        return Batch(rows, size, problem, ended=reader.ended and problem is None)
 
-    def _add(self, rows: list[Row], raw: list[bytes], first: int) -> None:
-        """Append the items of *raw*; at a bad line the place is set before it and InputError raised, with *rows* up to it."""
-        field = self._keys.field
-        for line, data in enumerate(raw, first + 1):
-            try:
-                value, payload = parse_item(data)
-                if not self._met:
-                    field = self._meet(value)
-                key = None
-                if field is not None:
-                    key = value.get(field) if type(value) is dict else None
-                    if type(key) is not str or not 0 < len(key) <= SHORT_KEY or not key.isprintable():
-                        key = self._keys.of(value)
-            except (InvalidJsonError, UnusableKeyError, InputError) as error:
-                if not data or data.isspace():
-                    continue
-                self._lines.give_back(raw, line - 1 - first)
-                raise self._sentence(error, line, data) from None
-            rows.append((key, payload, self._base + line))
-
-    def _meet(self, value: object) -> str | None:
-        self._keys.decide(value)
-        self._keys.refuse_unknown(value, self._lines.where, "field")
-        self._met = True
-        return self._keys.field
-
-    def _sentence(self, error: Exception, line: int, data: bytes) -> InputError:
-        if isinstance(error, InputError):
-            return error
-        place = self._lines.place(line)
-        if isinstance(error, UnusableKeyError):
-            return InputError(place, str(error))
-        try:
-            data.decode()
-        except UnicodeDecodeError as broken:
-            return not_text(place, data, broken.start, "utf-8")
-        return InputError(place, str(error))
+    def _add(self, rows: list[Row], raw: list[bytes], first: int) -> InputError | None:
+        """Append the items of *raw*; at a bad line that is not left out the place is set before it and what is wrong is returned."""
+        start = 0
+        while start < len(raw):
+            bad = self._records.add(rows, raw[start:] if start else raw, self._base + first + start)
+            if bad is None:
+                return None
+            index, error = start + bad[0], bad[1]
+            problem = as_input_error(error, raw[index], self._lines.place, first + 1 + index)
+            if self._skip_bad is None or not self._skip_bad(problem):
+                self._lines.give_back(raw, index)
+                return problem
+            start = index + 1
+        return None
 
     def state(self) -> dict[str, Any]:
         """Return the place behind the rows read."""

@@ -7,11 +7,14 @@ is part of the durable position: going on in the middle never chooses again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from durabatch.errors import InputError
-from durabatch.intake.problems import available, did_you_mean
+from durabatch.intake.problems import available, did_you_mean, printable
+from durabatch.intake.source import Row
+from durabatch.intake.streams import Notes
 
 __all__ = ["MAX_KEY_BYTES", "MISSING", "Keys", "UnusableKeyError", "key_text", "lookup"]
 
@@ -21,6 +24,9 @@ MAX_KEY_BYTES = 512
 KEY_FIELDS = ("key", "id")
 #: Integers of more bits have more than 512 digits.
 MAX_KEY_BITS = 1700
+
+#: So many keys of a source are compared with one another to find those that nearly meet.
+WATCHED_KEYS = 10_000
 
 #: What ``lookup`` finds where nothing is.
 MISSING = object()
@@ -36,13 +42,18 @@ class Keys:
 
     Args:
         field: The field that the user named, dotted for a field inside a field; None to look at the first record.
+        notes: Hears of keys that are different, but not for the eye.
     """
 
-    def __init__(self, field: str | None) -> None:
+    def __init__(self, field: str | None, notes: Notes | None = None) -> None:
         self.field = field
         self.decided = field is not None
         self.note: str | None = None
         self._named = field is not None
+        self._notes = notes
+        #: Keys as they would be if blanks at the end, case and form did not count; and where they stand.
+        self._watched: dict[str, tuple[str, str, int]] = {}
+        self._said: set[str] = set()
 
     def state(self) -> dict[str, Any]:
         """Return what of the decision must be kept with a position."""
@@ -65,6 +76,23 @@ class Keys:
 
     def _say(self) -> None:
         self.note = None if self.field is None else f"items are keyed by field '{self.field}'"
+
+    def watch(self, rows: Iterable[Row], where: str, base: int) -> None:
+        """Say, once for each kind of difference, that two keys among the first of the source are nearly equal; they stay two keys."""
+        if self._notes is None or len(self._watched) >= WATCHED_KEYS:
+            return
+        for key, _, position in rows:
+            if key is not None:
+                known = self._watched.setdefault(_folded(key), (key, where, position - base))
+                if known[0] != key:
+                    self._tell(known, key, f"{where}:{position - base}")
+
+    def _tell(self, known: tuple[str, str, int], key: str, place: str) -> None:
+        kind = _difference(known[0], key)
+        if kind not in self._said and self._notes is not None:
+            self._said.add(kind)
+            was = f"{printable(known[1])}:{known[2]}"
+            self._notes(f"{printable(place)}: key {key!r} differs only by {kind} from {known[0]!r} ({was}): these are two items")
 
     def of(self, record: object) -> str:
         """Return the key of *record*; UnusableKeyError when the field is missing or its value cannot be a key."""
@@ -118,6 +146,20 @@ def _checked(text: str) -> str:
     if "\0" in text:
         raise UnusableKeyError("a key must not hold a NUL character")
     return text
+
+
+def _folded(key: str) -> str:
+    if key.isascii():
+        return key.lower().rstrip()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).casefold()).rstrip()
+
+
+def _difference(one: str, other: str) -> str:
+    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
+        return "Unicode form"
+    if one.rstrip() == other.rstrip():
+        return "blanks at the end"
+    return "case" if one.casefold() == other.casefold() else "case, blanks at the end or Unicode form"
 
 
 def _usable(value: object) -> bool:

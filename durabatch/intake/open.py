@@ -1,249 +1,204 @@
 """
 Choosing the source: what is a list, what is an item itself, and how a list is read.
 
-Suffix, kind of path and flags decide before anything is read; what cannot be is refused here, with the remedy.
+Suffix, kind of path and settings decide before anything is read; what cannot be is refused here, with the remedy.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from durabatch.errors import UsageError
+from durabatch.errors import InputError, UsageError
+from durabatch.flow.chunking import Chunking
 from durabatch.intake.chain import ChainSource
-from durabatch.intake.delimited import DelimitedReader
-from durabatch.intake.files import FilesPart, check_include, root_of
+from durabatch.intake.chunks import ChunksPart
+from durabatch.intake.combining import check_formats, check_key, check_spec
+from durabatch.intake.compressed import bare_name
+from durabatch.intake.files import FilesPart
+from durabatch.intake.filtering import FileFilter
+from durabatch.intake.grouping import Grouped
 from durabatch.intake.iterable import IterableSource
-from durabatch.intake.jsonl import JsonlReader
 from durabatch.intake.keys import Keys
-from durabatch.intake.lines import LinesReader
-from durabatch.intake.problems import cannot_read, did_you_mean, printable
-from durabatch.intake.source import Part, Reader, Source
+from durabatch.intake.problems import cannot_read, printable
+from durabatch.intake.registry import FILE_FORMATS, FORMATS, format_by_name, part_of_package
+from durabatch.intake.runs import PREFIX, RunPart
+from durabatch.intake.selecting import Selected, parse_range
+from durabatch.intake.source import Part, Source
 from durabatch.intake.spec import InputSpec
-from durabatch.intake.streams import ByteStream, PipeStream, RecodedStream, check_encoding, is_utf8, open_stream
-from durabatch.intake.text import LineReader
+from durabatch.intake.text_part import TextPart
+from durabatch.intake.walking import root_of
+from durabatch.intake.workbook import WorkbookPart
 
-__all__ = ["DEFAULT_MAX_ITEM_BYTES", "FORMATS", "open_items", "open_source"]
+__all__ = ["DEFAULT_MAX_ITEM_BYTES", "open_items", "open_source"]
 
-FORMATS = ("lines", "csv", "tsv", "jsonl", "files")
-SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-#: Suffixes that say that a file is no list of lines.
-FOREIGN_SUFFIXES = frozenset(
-    {
-        ".7z",
-        ".bz2",
-        ".db",
-        ".doc",
-        ".docx",
-        ".feather",
-        ".gz",
-        ".json",
-        ".lz4",
-        ".ods",
-        ".parquet",
-        ".pdf",
-        ".sqlite",
-        ".tar",
-        ".tgz",
-        ".xls",
-    }
-    | {".xlsx", ".xml", ".xz", ".yaml", ".yml", ".zip", ".zst"}
-)
 DEFAULT_MAX_ITEM_BYTES = 16 << 20
-DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
-def open_items(items: Iterable[object], *, key: str | None = None, max_item_bytes: int = DEFAULT_MAX_ITEM_BYTES) -> Source:
-    """Return the source of Python values; UsageError when *items* is text or cannot be iterated."""
-    _check_key(key)
-    return IterableSource(items, key=key, max_item_bytes=max_item_bytes)
+def open_items(
+    items: Iterable[object],
+    *,
+    key: str | None = None,
+    max_item_bytes: int = DEFAULT_MAX_ITEM_BYTES,
+    skip_bad: Callable[[InputError], bool] | None = None,
+) -> Source:
+    """Return the source of Python values, *skip_bad* as for ``open_source``; UsageError when *items* is text or cannot be iterated."""
+    check_key(key)
+    return IterableSource(items, key=key, max_item_bytes=max_item_bytes, skip_bad=skip_bad)
 
 
 def open_source(
     inputs: Sequence[str] | InputSpec,
     *,
-    format: str | None = None,
-    key: str | None = None,
-    include: tuple[str, ...] = (),
-    as_files: bool = False,
-    null: bool = False,
-    encoding: str = "utf-8",
-    delimiter: str | None = None,
     max_item_bytes: int = DEFAULT_MAX_ITEM_BYTES,
-    exclude: Collection[str] = (),
+    never: Collection[str] = (),
     stdin: BinaryIO | None = None,
+    ledger: str | None = None,
+    series: str | None = None,
+    skip_bad: Callable[[InputError], bool] | None = None,
+    notes: Callable[[str], None] | None = None,
+    **fields: Any,
 ) -> Source:
     """
-    Return the source of *inputs*, one after the other. Nothing is read yet, but every path was found.
+    Return the source of *inputs*, one after the other. Nothing is read yet, but every path and every run was found.
 
     Args:
-        inputs: Paths, directories, patterns, or ``-``; none at all means standard input. A spec brings its own settings, and those
-            given beside it are not looked at, apart from *max_item_bytes*, *exclude* and *stdin*.
-        format: One of :data:`FORMATS`; None goes by the suffix.
-        key: Field of records that is the key, dotted for a field inside a field; None looks at the first record.
-        include: Patterns for the names of file items.
-        as_files: Plain files are items too, not lists.
-        null: Lines end with NUL.
-        encoding: Encoding of lists.
-        delimiter: What separates columns; None goes by the format.
-        max_item_bytes: Most bytes of one line or row.
-        exclude: Paths that are never file items, nor anything below them.
+        inputs: Paths, directories, patterns, ``run:NAME``, or ``-``; none at all means standard input. Or a spec.
+        max_item_bytes: Most bytes of one item.
+        never: Paths that are never file items, nor anything below them.
         stdin: Standard input in bytes, if it may be read.
+        ledger: Where ``run:NAME`` is looked for.
+        series: Name of the run that reads the source, which cannot be its own input.
+        skip_bad: Told of an item that cannot be one; True leaves it out. None stops before the first.
+        notes: Told what a person should know.
+        fields: Those of :class:`~durabatch.intake.spec.InputSpec`, when *inputs* is none.
 
     Raises:
-        UsageError: Options that do not go together, an unknown format or encoding, no input.
-        InputError: A path is not there or cannot be read.
+        UsageError: Settings that do not go together, an unknown format or encoding, no input.
+        InputError: A path or a run is not there or cannot be read.
     """
-    if isinstance(inputs, str):
-        inputs = (inputs,)
     if not isinstance(inputs, InputSpec):
-        wanted = "files" if as_files and format is None else format
-        if as_files and wanted != "files":
-            raise UsageError(f"--files and --format {format} contradict each other")
-        inputs = InputSpec(inputs=tuple(inputs), format=wanted, key=key, include=include, null=null, encoding=encoding, delimiter=delimiter)
-    _check(inputs)
-    keys = Keys(inputs.key)
-    parts = _Parts(inputs, keys, max_item_bytes, exclude, stdin).parts()
-    return ChainSource(inputs.description, parts, keys)
+        inputs = InputSpec(inputs=(inputs,) if isinstance(inputs, str) else tuple(inputs), **fields)
+    check_spec(inputs)
+    FileFilter.of(inputs).check()
+    keys = Keys(inputs.key, notes)
+    maker = _Parts(inputs, keys, max_item_bytes, never, stdin, ledger, series, skip_bad, notes)
+    source: Source = ChainSource(inputs.description, maker.parts(), keys)
+    if inputs.group_by is not None:
+        source = Grouped(source, inputs.group_by, max_item_bytes=max_item_bytes, skip_bad=skip_bad)
+    return _selected(source, inputs)
 
 
-def _check(spec: InputSpec) -> None:
-    if spec.format is not None and spec.format not in FORMATS:
-        raise UsageError(f"unknown format '{spec.format}'; formats: {', '.join(FORMATS)}", did_you_mean(spec.format, FORMATS))
-    if spec.inputs.count("-") > 1:
-        raise UsageError("standard input ('-') can be read only once")
-    if spec.delimiter is not None and (len(spec.delimiter) != 1 or spec.delimiter in '"\r\n\0'):
-        raise UsageError(f"--delimiter {spec.delimiter!r} is not one character that can separate columns")
-    _check_key(spec.key)
-    check_encoding(spec.encoding)
-    check_include(spec.include)
-
-
-def _check_key(key: str | None) -> None:
-    if key == "":
-        raise UsageError("--key is empty", "Name the field that identifies an item, or leave the option out.")
-
-
-@dataclass
-class TextPart:
-    """
-    One list of items: a file, a named pipe, or standard input.
-
-    Args:
-        where: Its path, or ``stdin``, for messages.
-        path: Path of a plain file; None for what cannot be read twice.
-        stdin: Standard input, when it is that.
-    """
-
-    where: str
-    path: str | None
-    format: str
-    spec: InputSpec
-    keys: Keys
-    max_item_bytes: int
-    stdin: BinaryIO | None = None
-
-    def open(self, state: dict[str, Any] | None, base: int) -> Reader:
-        """Return a reader behind *state*, whose rows count from *base* + 1."""
-        separator = b"\0" if self.spec.null else b"\n"
-        encoding = self.spec.encoding
-        lines = LineReader(self._stream(), self.where, encoding=encoding, limit_bytes=self.max_item_bytes, separator=separator)
-        try:
-            return self._reader(lines, state, base)
-        except BaseException:
-            lines.close()
-            raise
-
-    def _stream(self) -> ByteStream:
-        if self.stdin is None:
-            return open_stream(self.where, self.spec.encoding)
-        stream: ByteStream = PipeStream(self.where, self.stdin, owned=False)
-        return stream if is_utf8(self.spec.encoding) else RecodedStream(stream, self.spec.encoding)
-
-    def _reader(self, lines: LineReader, state: dict[str, Any] | None, base: int) -> Reader:
-        if self.format in DELIMITERS:
-            delimiter = self.spec.delimiter or DELIMITERS[self.format]
-            return DelimitedReader(lines, base, self.keys, delimiter=delimiter, state=state)
-        if state is not None:
-            lines.go_to(state)
-        return JsonlReader(lines, base, self.keys) if self.format == "jsonl" else LinesReader(lines, base)
+def _selected(source: Source, spec: InputSpec) -> Source:
+    """Return those items of *source* that the spec chooses; of groups, groups."""
+    if (spec.range, spec.limit, spec.select, spec.sample) == (None, None, (), None):
+        return source
+    span = None if spec.range is None else parse_range(spec.range)
+    return Selected(source, range=span, limit=spec.limit, select=spec.select, sample=spec.sample)
 
 
 @dataclass
 class _Parts:
-    """Makes the parts of a source from its spec."""
+    """Makes the parts of a source from its spec; the fields are those of :func:`open_source`."""
 
     spec: InputSpec
     keys: Keys
     max_item_bytes: int
-    exclude: Collection[str]
+    never: Collection[str]
     stdin: BinaryIO | None
+    ledger: str | None
+    series: str | None
+    skip_bad: Callable[[InputError], bool] | None
+    notes: Callable[[str], None] | None
 
     def parts(self) -> list[Part]:
         """Return one part per list and one per group of neighbouring file items; UsageError and InputError as in open_source."""
         parts: list[Part] = []
+        formats: list[str] = []
         for argument in self.spec.inputs or ("-",):
-            part = self._standard_input() if argument == "-" else self._part(argument)
-            if isinstance(part, FilesPart) and parts and isinstance(parts[-1], FilesPart):
-                parts[-1].roots += part.roots
-            else:
+            format, part = self._part(argument)
+            formats.append(format)
+            if not (parts and joined(parts[-1], part)):
                 parts.append(part)
-        self._check_parts(parts)
+        check_formats(self.spec, formats)
         return parts
 
-    def _check_parts(self, parts: list[Part]) -> None:
-        texts = [part for part in parts if isinstance(part, TextPart)]
-        if self.spec.include and len(texts) == len(parts):
-            raise UsageError("--include is for files as items", "Give a directory or a pattern, or --files.")
-        unkeyed = next((part for part in parts if not isinstance(part, TextPart) or part.format == "lines"), None)
-        if self.spec.key is not None and unkeyed is not None:
-            why = (
-                f"{unkeyed.where} is read as lines, each its own key"
-                if isinstance(unkeyed, TextPart)
-                else "a file item is known by its path"
-            )
-            raise UsageError(f"--key '{self.spec.key}' needs records: {why}", "For records use --format csv, tsv or jsonl.")
-        foreign = next((part.format for part in texts if part.format != "lines"), None)
-        if self.spec.null and foreign is not None:
-            raise UsageError(f"--null is for lines, the input is {foreign}")
-        if self.spec.delimiter is not None and not any(part.format in DELIMITERS for part in texts):
-            raise UsageError("--delimiter is for csv and tsv")
-
-    def _standard_input(self) -> Part:
-        if self.stdin is None or (not self.spec.inputs and self.stdin.isatty()):
-            raise UsageError("no input", "Give a file, a directory or a pattern, or write a list to standard input.")
-        if self.spec.format == "files":
-            raise UsageError("standard input is a list, it cannot be read as files", "Give a directory or a pattern.")
-        return TextPart("stdin", None, self.spec.format or "lines", self.spec, self.keys, self.max_item_bytes, self.stdin)
-
-    def _part(self, argument: str) -> Part:
+    def _part(self, argument: str) -> tuple[str, Part]:
+        """Return the part of one input, and its format."""
+        if argument == "-":
+            return self._standard_input()
+        if argument.startswith(PREFIX):
+            return "run", self._run(argument)
+        brought = part_of_package(self.spec, argument)
+        if brought is not None:
+            return str(self.spec.format), brought
         root = root_of(argument)
         try:
             mode = os.stat(root.path or ".").st_mode
         except (OSError, ValueError) as error:
             raise cannot_read(argument, error if isinstance(error, OSError) else OSError(0, str(error))) from error
         if root.pattern is not None or stat.S_ISDIR(mode):
-            kind = "a pattern" if root.pattern is not None else "a directory"
-            if self.spec.format not in {None, "files"}:
-                why = f"{printable(argument)} is {kind}, which gives one item per file: --format {self.spec.format} reads lists"
-                raise UsageError(why, "Name the lists one by one, or leave --format out.")
-            return self._files(argument)
-        return self._files(argument) if self.spec.format == "files" else self._text(argument, mode)
+            return self._many(argument, "a pattern" if root.pattern is not None else "a directory")
+        wanted = self.spec.wanted_format
+        if wanted in FILE_FORMATS:
+            return self._files(argument, wanted)
+        return self._list(argument, mode)
 
-    def _files(self, argument: str) -> Part:
-        return FilesPart([root_of(argument)], self.spec.include, self.exclude)
+    def _standard_input(self) -> tuple[str, Part]:
+        if self.stdin is None or (not self.spec.inputs and self.stdin.isatty()):
+            raise UsageError("no input", "Give a file, a directory or a pattern, or write a list to standard input.")
+        format = self.spec.wanted_format or "lines"
+        if format in FILE_FORMATS:
+            raise UsageError(f"standard input is a list, it cannot be read as {format}", "Give a directory or a pattern.")
+        if format == "xlsx":
+            raise UsageError("standard input cannot be read as xlsx", "Give the path of the workbook.")
+        if format not in FORMATS:
+            raise UsageError(f"standard input cannot be read as {format}", "Name the input.")
+        return format, self._text("stdin", None, format, self.stdin)
 
-    def _text(self, path: str, mode: int) -> Part:
-        suffix = os.path.splitext(path)[1].lower()
-        format = self.spec.format or SUFFIXES.get(suffix, "lines")
-        if self.spec.format is None and suffix in FOREIGN_SUFFIXES:
-            raise UsageError(
-                f"{printable(path)}: a {suffix} file is no list", "Give csv, tsv, jsonl or lines; --files makes the file itself an item."
-            )
+    def _run(self, argument: str) -> Part:
+        if self.spec.wanted_format is not None:
+            raise UsageError(f"--format {self.spec.wanted_format} is not for {printable(argument)}: results are read from the ledger")
+        return RunPart.of(argument, self.ledger, self.series, max_item_bytes=self.max_item_bytes, skip_bad=self.skip_bad, notes=self.notes)
+
+    def _many(self, argument: str, kind: str) -> tuple[str, Part]:
+        wanted = self.spec.wanted_format or "files"
+        if wanted in FILE_FORMATS:
+            return self._files(argument, wanted)
+        why = f"{printable(argument)} is {kind}, which gives one item per file: --format {wanted} reads lists"
+        raise UsageError(why, "Name the lists one by one, or leave --format out.")
+
+    def _files(self, argument: str, format: str) -> tuple[str, Part]:
+        files = FilesPart([root_of(argument)], FileFilter.of(self.spec), self.never, self.skip_bad)
+        if format == "files":
+            return format, files
+        return format, ChunksPart(files, Chunking(self.spec.chunk_size, self.spec.overlap), self.spec.encoding, self.max_item_bytes)
+
+    def _list(self, path: str, mode: int) -> tuple[str, Part]:
+        format = self.spec.format or format_by_name(bare_name(path))
         if not os.access(path, os.R_OK):
             raise cannot_read(path, PermissionError())
         plain = path if stat.S_ISREG(mode) else None
-        return TextPart(path, plain, format, self.spec, self.keys, self.max_item_bytes)
+        if format != "xlsx":
+            return format, self._text(path, plain, format, None)
+        if plain is None or bare_name(path) != path:
+            kind = "a pipe" if plain is None else "compressed"
+            raise UsageError(f"{printable(path)} is {kind}, it cannot be read as xlsx", "Give the path of the workbook.")
+        return format, WorkbookPart(path, self.spec.sheet, self.keys, self.max_item_bytes, self.skip_bad)
+
+    def _text(self, where: str, path: str | None, format: str, stdin: BinaryIO | None) -> TextPart:
+        return TextPart(
+            where=where, path=path, format=format, spec=self.spec, keys=self.keys, max_item_bytes=self.max_item_bytes, stdin=stdin,
+            skip_bad=self.skip_bad, notes=self.notes,
+        )  # fmt: skip
+
+
+def joined(part: Part, other: Part) -> bool:
+    """Put the files of *other* behind those of *part*, if both give files or both give chunks; return whether that was so."""
+    if isinstance(part, FilesPart) and isinstance(other, FilesPart):
+        part.roots += other.roots
+        return True
+    return isinstance(part, ChunksPart) and isinstance(other, ChunksPart) and joined(part.files, other.files)

@@ -48,6 +48,8 @@ def place_of(settings: RunSettings) -> Callable[[str], Place] | None:
         UsageError: There is no such order.
     """
     field = settings.priority
+    if settings.shuf is not None and settings.order != INPUT_ORDER:
+        raise UsageError(f"--shuf and --order {settings.order} contradict each other", "Leave one of them out.")
     rank = rank_by(settings.order) if settings.shuf is None else shuffled(settings.shuf)
     if field is None and rank is None:
         return None

@@ -7,7 +7,7 @@ crash the same source opened again goes on from it exactly, without the rows tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,12 +32,14 @@ class Page:
         position: Where to go on after these rows, JSON text for :meth:`Source.pages`.
         problem: Bad input met right after these rows; no page follows. A corrected source goes on from ``position``.
         done: True on the last page of a source that was read to its end.
+        left_out: What was wrong with the lines that were stepped over between the page before this one and its end.
     """
 
     rows: list[Row]
     position: str
     problem: InputError | None = None
     done: bool = False
+    left_out: Sequence[InputError] = ()
 
 
 class Source(Protocol):
@@ -57,6 +59,11 @@ class Source(Protocol):
 
         None when files do not tell everything: standard input, pipes, directories, patterns, iterables.
         """
+        ...
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be read from its start more than once: pipes and iterators cannot."""
         ...
 
     def ready(self) -> bool:
@@ -116,6 +123,11 @@ class Part(Protocol):
     @property
     def path(self) -> str | None:
         """Path of a plain input file; None when the part is not one."""
+        ...
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be opened more than once: what reads a pipe cannot."""
         ...
 
     def open(self, state: dict[str, Any] | None, base: int) -> Reader:

@@ -1,5 +1,5 @@
 """
-Bytes in: plain files, pipes, and files of other encodings as UTF-8. A stream is read forwards, in pieces of bounded size.
+Bytes in: plain files, pipes, and either of them in another encoding as UTF-8. A stream is read forwards, in pieces of bounded size.
 """
 
 from __future__ import annotations
@@ -7,13 +7,46 @@ from __future__ import annotations
 import codecs
 import os
 import select
-import stat
+from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
 
 from durabatch.errors import InputError, UsageError
-from durabatch.intake.problems import cannot_read
+from durabatch.intake.problems import cannot_read, printable
 
-__all__ = ["BrokenTextError", "ByteStream", "FileStream", "PipeStream", "RecodedStream", "check_encoding", "is_utf8", "open_stream"]
+__all__ = [
+    "BrokenStreamError",
+    "BrokenTextError",
+    "ByteStream",
+    "FileStream",
+    "Notes",
+    "PipeStream",
+    "RecodedStream",
+    "check_encoding",
+    "is_utf8",
+]
+
+#: A pipe that has given nothing for so many seconds is spoken of.
+PATIENCE_S = 2.0
+
+#: Takes a sentence for people, without a final full stop.
+Notes = Callable[[str], None]
+
+
+class BrokenStreamError(ValueError):
+    """
+    The rest of a stream cannot be read; everything before it was handed out.
+
+    Args:
+        fault: Why, as a template: ``{items}`` stands for the items before it, ``{item}`` for the one in which it ends.
+    """
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        super().__init__(fault)
+
+    def at(self, where: str, items: int) -> InputError:
+        """Return the error for the input *where* of which *items* items were read."""
+        return InputError(where, self.fault.format(items=f"{items:,}", item=f"{items + 1:,}"))
 
 
 class BrokenTextError(ValueError):
@@ -32,8 +65,20 @@ class ByteStream(Protocol):
     #: True when :meth:`seek` works; else a reader skips lines.
     seekable: bool
 
-    def read(self, size: int) -> bytes:
-        """Return up to *size* bytes, empty at the end. InputError when reading fails, BrokenTextError at a byte that does not decode."""
+    @property
+    def is_cut(self) -> bool:
+        """True behind the last byte when there are more of them by now: the last line may be half of one."""
+        ...
+
+    def read(self, size: int) -> bytes | None:
+        """
+        Return up to about *size* bytes, empty at the end, None when there will be more but reading on would wait.
+
+        Raises:
+            InputError: Reading fails.
+            BrokenStreamError: The rest cannot be read, as far as one can tell.
+            BrokenTextError: The next byte does not decode.
+        """
         ...
 
     def seek(self, offset: int) -> None:
@@ -50,14 +95,23 @@ class ByteStream(Protocol):
 
 
 class FileStream:
-    """A regular file, up to the size that it had when it was opened: what is appended later belongs to another reading."""
+    """
+    A regular file, up to the size that it had when it was opened: what is appended later belongs to another reading.
+
+    Args:
+        path: For messages.
+        file: The file, unbuffered, at its start.
+        notes: Hears that the file changed while it was read.
+    """
 
     waits = False
     seekable = True
 
-    def __init__(self, path: str, file: BinaryIO) -> None:
+    def __init__(self, path: str, file: BinaryIO, notes: Notes | None = None) -> None:
         self.path = path
+        self.is_cut = False
         self._file = file
+        self._notes = notes
         self._size = os.fstat(file.fileno()).st_size
         self._offset = 0
 
@@ -70,7 +124,19 @@ class FileStream:
         self._offset += len(data)
         if not data and self._offset < self._size:
             raise InputError(self.path, f"it became shorter while it was read: {self._offset:,} of {self._size:,} bytes are left")
+        if not data and size:
+            self._compare()
         return data
+
+    def _compare(self) -> None:
+        """Say it, once, when the file behind the last byte is not as it was."""
+        now = os.fstat(self._file.fileno()).st_size
+        self.is_cut = now > self._size
+        if self._notes is not None and now > self._size:
+            self._notes(f"{printable(self.path)} grew while it was read: what was added since it was opened is left to the next reading")
+        elif self._notes is not None and now < self._size:
+            self._notes(f"{printable(self.path)} became shorter after it was read")
+        self._notes = None
 
     def seek(self, offset: int) -> None:
         """Go to *offset*, which may be one behind the end: where a last line without its newline would end."""
@@ -88,23 +154,56 @@ class FileStream:
 
 
 class PipeStream:
-    """Standard input or a named pipe: read as the bytes come, never twice."""
+    """
+    Standard input or a named pipe: read as the bytes come, never twice.
+
+    Args:
+        where: For messages.
+        file: What to read.
+        owned: It is ours to close, and was opened so that reading does not wait.
+        notes: Hears that nothing comes.
+    """
 
     waits = True
     seekable = False
+    is_cut = False
 
-    def __init__(self, where: str, file: BinaryIO, *, owned: bool) -> None:
+    def __init__(self, where: str, file: BinaryIO, *, owned: bool, notes: Notes | None = None) -> None:
         self.where = where
         self._file: Any = file
         self._owned = owned
+        self._notes = notes
+        self._begun = False
 
     def read(self, size: int) -> bytes:
-        """Return what is there, waiting only when there is nothing."""
+        """Return what is there, waiting only when there is nothing. A signal whose handler raises ends the wait."""
         try:
+            if not self._begun:
+                self._await()
             data: bytes = self._file.read1(size) if hasattr(self._file, "read1") else self._file.read(size)
         except OSError as error:
-            raise cannot_read(self.where, error) from error
+            why = (error.strerror or str(error)).lower().replace("{", "(").replace("}", ")")
+            raise BrokenStreamError(f"input ended by error after {{items}} items: {why}") from error
         return data
+
+    def _await(self) -> None:
+        """Wait for the first bytes, or for the end; say it when that takes long."""
+        self._begun = True
+        try:
+            number = self._file.fileno()
+        except (OSError, AttributeError):
+            return
+        if not select.select([number], [], [], PATIENCE_S)[0]:
+            self._say(number)
+            select.select([number], [], [])
+        if self._owned:
+            os.set_blocking(number, True)
+
+    def _say(self, number: int) -> None:
+        if self._notes is not None and self._owned:
+            self._notes(f"waiting for a program that writes to {printable(self.where)}")
+        elif self._notes is not None and os.isatty(number):
+            self._notes("reading items from the terminal; end with Ctrl-D")
 
     def seek(self, offset: int) -> None:
         """Pipes go forwards only; readers skip lines instead."""
@@ -135,14 +234,23 @@ class RecodedStream:
         self._broken: BrokenTextError | None = None
         self._ended = False
 
-    def read(self, size: int) -> bytes:
+    @property
+    def is_cut(self) -> bool:
+        """Whether the inner stream was cut."""
+        return self._inner.is_cut
+
+    def read(self, size: int) -> bytes | None:
         """Return the next piece as UTF-8, a little more or less than *size* bytes."""
         while not self._ended and self._broken is None:
             data = self._inner.read(size)
+            if data is None:
+                return None
             self._ended = not data
             text = self._decode(data)
             if text:
                 return text.encode("utf-8", "surrogatepass")
+            if self.waits and data and self._broken is None:
+                return None
         if self._broken is not None:
             raise self._broken
         return b""
@@ -183,14 +291,3 @@ def check_encoding(encoding: str) -> None:
         codecs.getincrementaldecoder(encoding)
     except (LookupError, ValueError) as error:
         raise UsageError(f"unknown encoding '{encoding}'", "Names are those of Python, such as utf-16, latin-1, cp1252.") from error
-
-
-def open_stream(path: str, encoding: str) -> ByteStream:
-    """Return the file or named pipe at *path* as a stream of UTF-8; waits until somebody writes to a pipe."""
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115 - the stream closes it
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-    stream: ByteStream = FileStream(path, file) if regular else PipeStream(path, file, owned=True)
-    return stream if is_utf8(encoding) else RecodedStream(stream, encoding)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 from durabatch.errors import InputError
 from durabatch.intake.problems import not_text, size_text
-from durabatch.intake.streams import BrokenTextError, ByteStream
+from durabatch.intake.streams import BrokenStreamError, BrokenTextError, ByteStream
 
-__all__ = ["BLOCK_BYTES", "LineReader", "too_large"]
+__all__ = ["BLOCK_BYTES", "LineReader", "SkipBad", "too_large"]
+
+#: Told of a line that cannot be an item; returns True to leave it out.
+SkipBad = Callable[[InputError], bool]
 
 #: Bytes of one read. Larger ones are no faster.
 BLOCK_BYTES = 1 << 20
@@ -29,7 +33,8 @@ class LineReader:
     """
     The lines of one stream, without their newlines.
 
-    ``offset`` and ``line`` say how many bytes and lines were taken. A last line without its newline counts as if it had one.
+    ``offset`` and ``line`` say how many bytes and lines were taken. A last line without its newline counts as if it had one, unless the
+    file goes on behind it by now: then it is left to the next reading.
 
     Args:
         stream: Where the bytes come from, at its start.
@@ -37,22 +42,28 @@ class LineReader:
         encoding: The encoding of the file, for messages.
         limit_bytes: The longest line.
         separator: What ends a line, one byte.
+
+    Attributes:
+        items: Items that the caller made of the lines so far; it counts them here so that they are part of the place.
     """
 
     def __init__(self, stream: ByteStream, where: str, *, encoding: str, limit_bytes: int, separator: bytes = b"\n") -> None:
         self.where = where
         self.offset = 0
         self.line = 0
+        self.items = 0
         self.separator = separator
         self.limit_bytes = limit_bytes
         self._stream = stream
-        self._encoding = encoding
+        self.encoding = encoding
         self._at_start = True
         self._stream_ended = False
         self._lines: list[bytes] = []
         self._next = 0
         self._tail = b""
-        self._failure: InputError | BrokenTextError | None = None
+        self._failure: InputError | BrokenStreamError | BrokenTextError | None = None
+        #: The line that was too long, if one was: its bytes that are gone, and the lines and the piece of one behind it, if its end was seen.
+        self._long: tuple[int, list[bytes] | None, bytes] | None = None
 
     @property
     def waits(self) -> bool:
@@ -70,17 +81,28 @@ class LineReader:
 
     def state(self) -> dict[str, Any]:
         """Return the place behind the lines taken."""
-        return {"offset": self.offset, "line": self.line}
+        return {"offset": self.offset, "line": self.line, "items": self.items}
 
     def go_to(self, state: dict[str, Any]) -> None:
         """Go to a place that :meth:`state` gave, at once in plain files, by skipping lines elsewhere."""
         if self._stream.seekable:
             self._stream.seek(state["offset"])
             self._at_start = state["offset"] == 0
-            self._lines, self._next, self._tail, self._stream_ended, self._failure = [], 0, b"", False, None
+            self._lines, self._next, self._tail, self._stream_ended, self._failure, self._long = [], 0, b"", False, None, None
             self.offset, self.line = state["offset"], state["line"]
         while self.line < state["line"] and not self.ended:
-            self.take(state["line"] - self.line, BLOCK_BYTES)
+            self._skip(state["line"] - self.line)
+        # Places that older versions recorded have no count.
+        self.items = state.get("items", state["line"])
+
+    def _skip(self, lines: int) -> None:
+        """Skip up to *lines* lines, of which any may have been stepped over before."""
+        try:
+            self.take(lines, BLOCK_BYTES)
+        except InputError:
+            if not self.can_step_over:
+                raise
+            self.step_over()
 
     def close(self) -> None:
         """Close the stream."""
@@ -98,7 +120,7 @@ class LineReader:
             At least one line, unless the stream ended or waits in the middle of one.
 
         Raises:
-            InputError: The next line cannot be read, and ``line`` is the number of the one before it.
+            InputError: The next line cannot be read, and ``line`` is the number of the one before it. See ``can_step_over``.
         """
         if self._next == len(self._lines):
             self._fill()
@@ -118,34 +140,72 @@ class LineReader:
         self.line -= len(lines) - start
         self.offset -= sum(map(len, lines[start:])) + len(lines) - start
 
-    def decode(self, lines: list[bytes]) -> tuple[str, InputError | None]:
-        """
-        Return the text of *lines* (the last ones taken) up to the first that is not UTF-8, joined by the separator, and the error there.
+    def on_hand(self) -> list[bytes]:
+        """Return lines that will be taken next, as far as they were read: some of them, none, or all."""
+        return self._lines[self._next :]
 
-        The place is set to before the faulty line. No text at all is told from one empty line by the error.
-        """
-        data = self.separator.join(lines)
+    @property
+    def can_step_over(self) -> bool:
+        """True after an error of :meth:`take` about one line only."""
+        return self._long is not None
+
+    def step_over(self) -> None:
+        """Leave out the line that was too long, to its end; only when it can be stepped over."""
+        assert self._long is not None
+        size, lines, tail = self._long
+        self.line += 1
+        self.offset += size
+        self._long, self._failure = None, None
+        if lines is None:
+            lines, tail = self._behind_long_line()
+        self._lines, self._next, self._tail = lines, 0, tail
+        self._refuse_long_lines()
+
+    def _behind_long_line(self) -> tuple[list[bytes], bytes]:
+        """Read to the end of the line, and return what was read behind it."""
+        while not self._stream_ended and self._failure is None:
+            data = self._read()
+            if data is None:
+                continue
+            gone, separator, rest = data.partition(self.separator)
+            self.offset += len(gone) + 1 if separator else len(gone)
+            if separator:
+                *lines, tail = rest.split(self.separator)
+                return lines, tail
+            self._stream_ended = not data and self._failure is None
+        self.offset += 1
+        return [], b""
+
+    def refuse(self, error: InputError, skip_bad: SkipBad | None) -> InputError | None:
+        """Return *error*, which :meth:`take` raised, or None when it was about one line and *skip_bad* had it left out."""
+        if not self.can_step_over or skip_bad is None or not skip_bad(error):
+            return error
+        self.step_over()
+        return None
+
+    def undecodable(self, line: int, data: bytes) -> InputError | None:
+        """Return what is wrong when *data*, the line of that number, is not UTF-8."""
         try:
-            return data.decode(), None
+            data.decode()
         except UnicodeDecodeError as error:
-            good = data.count(self.separator, 0, error.start)
-            start = error.start - sum(map(len, lines[:good])) - good
-            self.give_back(lines, good)
-            return self.separator.join(lines[:good]).decode(), not_text(self.place(self.line + 1), lines[good], start, self._encoding)
+            return not_text(self.place(line), data, error.start, self.encoding)
+        return None
 
     def _fill(self) -> None:
         self._lines, self._next = [], 0
         while not self._lines and not self._stream_ended:
             if self._failure is not None:
                 raise self._sentence(self._failure)
-            self._split(self._read())
+            data = self._read()
+            if data is not None:
+                self._split(data)
             if self._stream.waits:
                 break
 
-    def _read(self) -> bytes:
+    def _read(self) -> bytes | None:
         try:
             data = self._stream.read(BLOCK_BYTES)
-        except (InputError, BrokenTextError) as error:
+        except (InputError, BrokenStreamError, BrokenTextError) as error:
             self._failure = error
             return b""
         if self._at_start and data:
@@ -158,7 +218,7 @@ class LineReader:
     def _split(self, data: bytes) -> None:
         if not data and self._failure is None:
             self._stream_ended = True
-            self._lines = [self._tail] if self._tail else []
+            self._lines = [self._tail] if self._tail and not self._stream.is_cut else []
             self._tail = b""
         head, separator, rest = data.rpartition(self.separator)
         if separator:
@@ -171,16 +231,20 @@ class LineReader:
     def _refuse_long_lines(self) -> None:
         limit = self.limit_bytes
         if self._lines and max(map(len, self._lines)) > limit:
-            del self._lines[next(index for index, line in enumerate(self._lines) if len(line) > limit) :]
-        elif len(self._tail) <= limit:
+            index = next(index for index, line in enumerate(self._lines) if len(line) > limit)
+            self._long = len(self._lines[index]) + 1, self._lines[index + 1 :], self._tail
+            del self._lines[index:]
+        elif len(self._tail) > limit:
+            self._long = len(self._tail), None, b""
+        else:
             return
         self._tail = b""
         self._failure = too_large(self.place(self.line + len(self._lines) + 1), limit)
 
-    def _sentence(self, failure: InputError | BrokenTextError) -> InputError:
+    def _sentence(self, failure: InputError | BrokenStreamError | BrokenTextError) -> InputError:
         if isinstance(failure, InputError):
             return failure
+        if isinstance(failure, BrokenStreamError):
+            return failure.at(self.where, self.items)
         column = len(self._tail.decode()) + 1
-        return InputError(
-            self.place(self.line + 1), f"not {self._encoding.upper()} ({failure.fault} at column {column})", "Use --encoding."
-        )
+        return InputError(self.place(self.line + 1), f"not {self.encoding.upper()} ({failure.fault} at column {column})", "Use --encoding.")

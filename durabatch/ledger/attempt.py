@@ -14,7 +14,7 @@ from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.stretch import carray, is_stretch
 
-__all__ = ["AttemptRow", "first_started", "get", "history", "insert_failed", "insert_interrupted", "insert_succeeded", "list_of_item", "set_spent"]
+__all__ = ["AttemptRow", "first_started", "get", "history", "insert_cached", "insert_failed", "insert_interrupted", "insert_succeeded", "list_of_item", "set_spent"]
 
 #: What fits into the upper and the lower half of a number: starts within 35 minutes of each other, durations of up to 71 minutes.
 LATEST_US, LONGEST_US = 1 << 31, 1 << 32
@@ -44,6 +44,7 @@ class AttemptRow:
     peak_rss_bytes: int | None = None
     spent: str | None = None
     signal: int | None = None
+    is_cached: int = 0
 
 
 def insert_succeeded(ledger: Connection, columns: Sequence[Sequence[int]], peak_rss_bytes: int | None) -> None:
@@ -60,6 +61,11 @@ def insert_succeeded(ledger: Connection, columns: Sequence[Sequence[int]], peak_
         ledger.execute("attempt_insert_stretch", (ids[0], workers[0], base_us, times, peak_rss_bytes))
     else:
         ledger.executemany("attempt_insert_succeeded", [(*row, peak_rss_bytes) for row in zip(*columns, strict=True)])
+
+
+def insert_cached(ledger: Connection, item_ids: Sequence[int], now_us: int) -> None:
+    """Record the last attempts of items that were just ended by a value that was known already."""
+    ledger.execute("attempt_insert_cached", (carray(item_ids), now_us))
 
 
 def insert_failed(ledger: Connection, row: Mapping[str, Any]) -> None:

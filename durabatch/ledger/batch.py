@@ -4,13 +4,18 @@ The batch table: numbered groups of items, from the first claim to the last end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
+from durabatch.ledger.stretch import carray
 
-__all__ = ["BatchRow", "add_ended", "add_items", "first_open", "insert", "list_finished", "list_of_run", "list_unpublished", "mark_all_unpublished", "mark_published", "seal_last", "unsealed"]
+__all__ = [
+    "BatchRow", "add_ended", "add_items", "any_published", "count_published", "first_item", "first_open", "insert", "list_finished",
+    "list_of_run", "list_undelivered", "list_unpublished", "mark_all_published", "mark_all_unpublished", "mark_delivered",
+    "mark_published", "seal_last", "standing", "unsealed",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,49 @@ def mark_published(ledger: Connection, batch_ids: Iterable[int], now_us: int) ->
     ledger.executemany("batch_mark_published", ({"batch_id": batch_id, "now_us": now_us} for batch_id in batch_ids))
 
 
+def list_undelivered(ledger: Executor, run_id: int, limit: int, *, published: bool) -> list[tuple[int, int, int]]:
+    """
+    Return (batch_id, number, items) of up to *limit* finished batches that nobody was called about, oldest first.
+
+    Args:
+        published: Only those whose output is written.
+    """
+    bounds = {"run_id": run_id, "limit": limit, "published": published}
+    return [(batch_id, number, count) for batch_id, number, count in ledger.rows("batch_list_undelivered", bounds)]
+
+
+def count_published(ledger: Executor, run_id: int) -> int:
+    """Return how many batches of a run have their output on disk."""
+    return int(ledger.value("batch_count_published", (run_id,)))
+
+
+def mark_delivered(ledger: Connection, batch_ids: Iterable[int], now_us: int) -> None:
+    """Note that whoever wanted to be called about these batches has been."""
+    ledger.executemany("batch_mark_delivered", ({"batch_id": batch_id, "now_us": now_us} for batch_id in batch_ids))
+
+
+def mark_all_published(ledger: Connection, run_id: int, now_us: int) -> None:
+    """Note that the output of every finished batch is on disk."""
+    ledger.execute("batch_mark_all_published", (run_id, now_us))
+
+
 def mark_all_unpublished(ledger: Connection, run_id: int) -> None:
     """Have the output of every finished batch written again."""
     ledger.execute("batch_mark_all_unpublished", (run_id,))
+
+
+def any_published(ledger: Executor, item_ids: Sequence[int]) -> bool:
+    """Tell whether one of these items is in a batch whose output is written."""
+    return ledger.value("batch_any_published", (carray(item_ids),)) is not None
+
+
+def first_item(ledger: Executor, run_id: int, number: int) -> int | None:
+    """Return the id of the first item of batch *number* of the run; None when there is no such batch."""
+    found = ledger.value("batch_first_item", (run_id, number))
+    return None if found is None else int(found)
+
+
+def standing(ledger: Executor, batch_id: int) -> tuple[int, bool]:
+    """Return the number of a batch, and whether it is finished."""
+    number, is_finished = ledger.row("batch_standing", (batch_id,)) or (0, 0)
+    return int(number), bool(is_finished)

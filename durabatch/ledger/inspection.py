@@ -14,7 +14,8 @@ from durabatch.ledger.executor import Executor
 
 __all__ = [
     "LIMIT", "attempt_mismatches", "batch_gaps", "batch_mismatches", "batches_left_open", "contents", "counters",
-    "damage", "impossible", "inline_values", "not_json", "orphans", "outcome_mismatches", "outside_batch", "outside_spans", "passed_by",
+    "damage", "impossible", "inline_values", "lost_mismatches", "not_json", "orphans", "outcome_mismatches", "outside_batch", "outside_spans", "passed_by",
+    "past_mismatches", "past_slices_out_of_bounds",
     "result_mismatches", "segment_ids", "slices_out_of_bounds", "spans_broken", "spending", "sums_differing", "suspects_misplaced",
     "unknown_dispatches",
 ]  # fmt: skip
@@ -24,13 +25,13 @@ LIMIT = 20
 #: What finds rows that the CHECKs forbid, a table each; spans have a rule of their own.
 FORBIDDEN = (
     "run_list_impossible", "batch_list_impossible", "item_list_impossible", "attempt_list_impossible", "result_list_impossible",
-    "suspect_list_impossible", "control_list_impossible",
+    "result_history_list_impossible", "suspect_list_impossible", "control_list_impossible",
 )  # fmt: skip
 #: What finds columns that should hold JSON and do not, a table each; none of them looks at items or attempts.
 NOT_JSON = ("run_list_not_json", "event_list_not_json", "control_list_not_json")
 #: The counters of a run, in the order of the statements.
 COUNTERS = (
-    "total", "pending", "scheduled", "running", "succeeded", "failed", "skipped", "cancelled", "quarantined", "undone", "attempt", "batch",
+    "total", "pending", "scheduled", "running", "succeeded", "failed", "skipped", "cancelled", "quarantined", "undone", "attempt", "batch", "gone",
 )  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def impossible(ledger: Executor) -> Iterator[tuple[str, int]]:
     """Yield (table, id) of rows that the CHECKs of their table forbid; for attempts, the id is that of the item."""
     for statement in FORBIDDEN:
         for row in ledger.rows(statement):
-            yield statement.partition("_")[0], row[0]
+            yield statement.removesuffix("_list_impossible"), row[0]
 
 
 def orphans(ledger: Executor) -> list[tuple[str, int | None, str]]:
@@ -125,6 +126,21 @@ def slices_out_of_bounds(ledger: Executor) -> list[tuple[int, int]]:
     return [(row[0], row[1]) for row in ledger.rows("result_list_out_of_bounds")]
 
 
+def past_slices_out_of_bounds(ledger: Executor) -> list[tuple[int, int]]:
+    """Return (item id, segment id) of results of before that reach beyond their segment."""
+    return [(row[0], row[1]) for row in ledger.rows("result_history_list_out_of_bounds")]
+
+
+def past_mismatches(ledger: Executor) -> list[tuple[int, int, str]]:
+    """Return (item id, number, outcome) of results of before that no success returned, or that are the present ones too."""
+    return [(row[0], row[1], row[2]) for row in ledger.rows("result_history_list_mismatch")]
+
+
+def lost_mismatches(ledger: Executor) -> list[tuple[int, str]]:
+    """Return (item id, state) of items that the input has lost and that are not cancelled."""
+    return [(row[0], row[1]) for row in ledger.rows("item_list_lost_mismatch")]
+
+
 def segment_ids(ledger: Executor) -> Iterator[int]:
     """Yield the id of every segment."""
     return (row[0] for row in walk(ledger, "segment_list_ids"))
@@ -136,8 +152,10 @@ def contents(ledger: Executor) -> Iterator[tuple[int, bytes | None, int, bytes |
 
 
 def inline_values(ledger: Executor) -> Iterator[tuple[int, bytes]]:
-    """Yield (item id, value) of every result that stands inline."""
-    return ((row[0], row[1]) for row in walk(ledger, "result_list_inline"))
+    """Yield (item id, value) of every result, present or of before, that stands inline."""
+    for name in ("result_list_inline", "result_history_list_inline"):
+        for row in walk(ledger, name):
+            yield row[0], row[1]
 
 
 def not_json(ledger: Executor) -> Iterator[tuple[str, int]]:

@@ -18,9 +18,9 @@ from durabatch.ledger.statements import named
 from durabatch.ledger.stretch import carray, is_stretch
 
 __all__ = [
-    "Claimable", "DueRow", "ItemRow", "KeyTakenError", "NewItem", "StoredItem", "cancel", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash",
+    "Claimable", "DueRow", "ItemRow", "KeyTakenError", "NewItem", "StoredItem", "answer", "cancel", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash",
     "has_due_without_batch", "held", "insert", "last_id", "list_again", "list_chosen", "list_due", "list_due_to_cancel", "list_ended_ids", "list_error_groups",
-    "list_failed_ids", "list_fresh", "list_fresh_to_cancel", "list_identity", "list_of_batch", "list_page", "list_pending", "list_skipped_groups",
+    "list_failed_ids", "list_fresh", "list_fresh_to_cancel", "list_of_batch", "list_page", "list_pending", "list_skipped_groups",
     "list_suspects", "next_due", "next_waiting", "recover", "release", "retry", "skip", "succeed", "where_query",
 ]  # fmt: skip
 
@@ -206,6 +206,19 @@ def held(ledger: Executor, item_ids: Sequence[int], dispatch_id: int) -> set[int
     return {row[0] for row in ledger.rows("item_list_held", (carray(item_ids), dispatch_id))}
 
 
+def answer(ledger: Connection, item_ids: Sequence[int], batch_id: int, *, are_fresh: bool) -> None:
+    """
+    Mark items that wait as succeeded, in this batch and with one attempt more, without a dispatch.
+
+    Args:
+        are_fresh: They stand in input order.
+    """
+    if are_fresh and is_stretch(item_ids):
+        ledger.execute("item_answer_range", (item_ids[0], item_ids[-1], batch_id))
+    else:
+        ledger.execute("item_answer_some", (carray(item_ids), batch_id))
+
+
 def end_attempt(ledger: Connection, item_id: int, dispatch_id: int, *, state: str, due_at_us: int | None, uncharged: bool) -> bool:
     """Move one item on after an attempt that did not succeed; False when the dispatch does not hold it, and nothing was changed."""
     row = {"item_id": item_id, "dispatch_id": dispatch_id, "state": state, "due_at_us": due_at_us, "uncharged": int(uncharged)}
@@ -302,9 +315,9 @@ def list_skipped_groups(ledger: Executor, run_id: int, limit: int) -> list[tuple
     return [(row[0], row[1], row[2], row[3]) for row in ledger.rows("item_list_skipped_groups", (run_id, limit))]
 
 
-def list_of_batch(ledger: Executor, batch_id: int) -> list[ItemRow]:
-    """Return the items of a batch in input order."""
-    return [ItemRow(*row) for row in ledger.rows("item_list_of_batch", (batch_id,))]
+def list_of_batch(ledger: Executor, batch_id: int, after: int, limit: int) -> list[ItemRow]:
+    """Return up to *limit* items of a batch behind the id *after*, in input order."""
+    return [ItemRow(*row) for row in ledger.rows("item_list_of_batch", {"batch_id": batch_id, "after": after, "limit": limit})]
 
 
 def list_page(ledger: Executor, first_item_id: int, last_item_id: int, limit: int) -> list[ItemRow]:
@@ -316,12 +329,6 @@ def list_page(ledger: Executor, first_item_id: int, last_item_id: int, limit: in
 def list_chosen(ledger: Executor, item_ids: Sequence[int]) -> list[ItemRow]:
     """Return these items, in this order."""
     return [ItemRow(*row) for row in ledger.rows("item_list_chosen", {"item_ids": to_json(item_ids).decode()})]
-
-
-def list_identity(ledger: Executor, run_id: int, first_item_id: int, last_item_id: int, limit: int) -> list[tuple[str, bytes]]:
-    """Return (key, digest) of up to *limit* items of a stretch of ids, in input order."""
-    bounds = {"run_id": run_id, "first_item_id": first_item_id, "last_item_id": last_item_id, "limit": limit}
-    return [(row[0], row[1]) for row in ledger.rows("item_list_identity", bounds)]
 
 
 def where_query(expression: str) -> str:

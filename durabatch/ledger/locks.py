@@ -132,15 +132,22 @@ class TurnLock:
     The turn to write. SQLite's own waiting is unfair to a busy writer; a queue of ``flock`` waiters is not.
 
     Taken before BEGIN IMMEDIATE, given back after COMMIT, by every durabatch process that writes.
+
+    Attributes:
+        longest_wait_s: The longest that this process has waited for its turn.
     """
 
     def __init__(self, files: LedgerFiles) -> None:
         self.descriptor = open_side_file(files.turn)
+        self.longest_wait_s = 0.0
+        HELD.add(self)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the turn for the body."""
+        asked_s = time.monotonic()
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        self.longest_wait_s = max(self.longest_wait_s, time.monotonic() - asked_s)
         try:
             yield
         finally:
@@ -148,7 +155,13 @@ class TurnLock:
 
     def close(self) -> None:
         """Give the descriptor back."""
-        os.close(self.descriptor)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close this process's copy of the lock: in a forked child it would outlive a parent that is killed in its turn."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
 
 class WorkersLock:
@@ -184,7 +197,7 @@ class WorkersLock:
 
 
 #: Locks of this process. A forked child closes its copies at once: else the ledger would stay taken for as long as the child lives.
-HELD: weakref.WeakSet[Ownership | WorkersLock] = weakref.WeakSet()
+HELD: weakref.WeakSet[Ownership | TurnLock | WorkersLock] = weakref.WeakSet()
 
 
 def let_go_in_child() -> None:

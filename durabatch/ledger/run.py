@@ -17,7 +17,7 @@ from durabatch.ledger.paths import shown
 from durabatch.states import ItemState, RunState
 
 __all__ = [
-    "RunRow", "Tally", "add", "conclude", "find", "get", "id_by_name", "insert", "list_all", "newest_of_series", "reopen", "set_binding_limit", "set_claimed", "set_flow",
+    "RunRow", "Tally", "add", "conclude", "find", "find_id", "forget_fingerprint", "get", "id_by_name", "insert", "list_all", "newest_of_series", "reopen", "restart_output", "set_binding_limit", "set_claimed", "set_fingerprint", "set_flow",
     "set_intake", "set_open", "set_output", "set_pace", "set_spent", "set_state", "set_watermark",
 ]  # fmt: skip
 
@@ -259,9 +259,24 @@ def set_open(ledger: Connection, run_id: int, *, is_open: bool, complete: bool) 
     ledger.execute("run_set_open", {"run_id": run_id, "is_open": int(is_open), "intake_complete": int(complete)})
 
 
+def set_fingerprint(ledger: Connection, run_id: int, fingerprint: object) -> None:
+    """Remember how the input files stand now."""
+    ledger.execute("run_set_fingerprint", (run_id, encoded(fingerprint)))
+
+
 def set_output(ledger: Connection, run_id: int, output: Mapping[str, object]) -> None:
     """Remember how far the output file has grown; empty: it is to be written from its start."""
     ledger.execute("run_set_output", (run_id, to_json(output).decode()))
+
+
+def restart_output(ledger: Connection, run_id: int) -> None:
+    """Have the output file written from its start: something in it is no longer so."""
+    ledger.execute("run_restart_output", (run_id,))
+
+
+def forget_fingerprint(ledger: Connection, run_id: int) -> None:
+    """Remember that no input is the one that the items came from."""
+    ledger.execute("run_forget_fingerprint", (run_id,))
 
 
 def set_claimed(ledger: Connection, run_id: int, *, next_item_id: int, dispatch_count: int, now_us: int) -> None:

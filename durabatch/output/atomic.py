@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from durabatch.errors import OutputError, OutputFullError
 
-__all__ = ["write_whole"]
+__all__ = ["explained", "opened_new", "replacing", "sync_directory", "write_whole"]
 
 #: What a file system answers when there is no room: on the disk, in the quota, or in the size limit of the process.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -31,26 +32,45 @@ def write_whole(path: Path, pieces: Iterable[str]) -> int:
     Raises:
         OutputError: It could not be written; OutputFullError for lack of room. What was at *path* before is there still, and nothing is left beside it.
     """
-    partial = path.with_name(f".{path.name}.part")
+    with replacing(path) as part, io.BufferedWriter(opened_new(part), BUFFER_BYTES) as file:
+        file.writelines(piece.encode() for piece in pieces)
+        return file.tell()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    Give the place of a new file, which is put at *path*, in place of what is there, when the body has ended: on disk, under its name.
+
+    Raises:
+        OutputError: It could not be written; OutputFullError for lack of room. What was at *path* before is there still, and nothing is left beside
+            it; so it is when the body raises anything else.
+    """
+    part = path.with_name(f".{path.name}.part")
     with explained(path):
         try:
-            size = write_synced(partial, pieces)
-            os.replace(partial, path)
+            yield part
+            sync_file(part)
+            os.replace(part, path)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
         sync_directory(path.parent)
-    return size
 
 
-def write_synced(path: Path, pieces: Iterable[str]) -> int:
-    """Write a new file at *path*, a link in its place being refused, and return its size once it is on disk."""
+def opened_new(path: Path) -> io.FileIO:
+    """Return a new file at *path*, in place of what is there, open for writing and without a buffer; a link in its place is refused."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o666), "wb", buffering=BUFFER_BYTES) as file:
-        file.writelines(piece.encode() for piece in pieces)
-        file.flush()
-        os.fsync(file.fileno())
-        return file.tell()
+    return io.FileIO(os.open(path, flags, 0o666), "wb")
+
+
+def sync_file(path: Path) -> None:
+    """Have what stands in a file on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(folder: Path) -> None:
@@ -72,4 +92,6 @@ def explained(path: Path) -> Iterator[None]:
         todo = "Make room" if error.errno in NO_ROOM else "Make the directory writable"
         # A size limit of the process is not lifted by waiting.
         kind = OutputFullError if error.errno in NO_ROOM - {errno.EFBIG} else OutputError
-        raise kind(path, f"cannot be written ({what})", f"{todo} and start the same command again: the results are in the ledger.") from error
+        raise kind(
+            path, f"cannot be written ({what})", f"{todo} and start the same command again: the results are in the ledger."
+        ) from error

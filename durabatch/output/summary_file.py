@@ -14,7 +14,6 @@ from pydantic_core import to_json
 
 from durabatch.models import RunStatus
 from durabatch.output.atomic import write_whole
-from durabatch.output.batch_files import BATCH_FILES
 
 __all__ = ["SummaryFile", "build"]
 
@@ -28,15 +27,13 @@ class SummaryFile:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
 
-    def write(self, status: RunStatus, batches: Sequence[FinishedBatch], *, retries: int) -> Path:
+    def write(self, summary: dict[str, Any]) -> Path:
         """
-        Write the file, in place of an earlier one, and return its path; on return it is on disk.
+        Write what :func:`build` returned, in place of an earlier file, and return its path; on return it is on disk.
 
         Raises:
             OutputError: It could not be written; the earlier one is there still.
         """
-        output_bytes = sum(path.stat().st_size for path in self.directory.glob(BATCH_FILES))
-        summary = build(status, batches, retries=retries, output_bytes=output_bytes)
         path = self.directory / "summary.json"
         write_whole(path, (to_json(summary, indent=2).decode(), "\n"))
         return path
@@ -52,7 +49,7 @@ def build(status: RunStatus, batches: Sequence[FinishedBatch], *, retries: int, 
     Args:
         batches: The finished ones, in any order.
         retries: Attempts beyond the first, all items together.
-        output_bytes: Size of the batch files together.
+        output_bytes: Size of the batch files together, or of the one file.
     """
     counts = status.counts
     return {

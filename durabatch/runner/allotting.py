@@ -28,6 +28,7 @@ class Allotter:
         phase: What the items are handed out for.
         concurrency: Items at once in each worker.
         share: Items after which a worker is replaced, so that it is not given more than that; None for no bound.
+        was_cut_short: More items could be ended without a worker than the last tick had time for.
         idle_since_s: Since when a worker is idle beside one that could give something away; None while there is no such pair.
     """
 
@@ -38,11 +39,19 @@ class Allotter:
         self.depth = settings.pipeline_depth
         self.concurrency = concurrency
         self.share = settings.max_items_per_worker
+        self.was_cut_short = False
         self.idle_since_s: float | None = None
+
+    def answer(self, now: Round, *, may: bool) -> None:
+        """End items that need no worker, before anybody has room for others; where limits hold everything back (*may* False), none."""
+        made = self.phase.answer() if may else None
+        if made is not None:
+            self.note_answered(made, now)
+        self.was_cut_short = may and self.phase.was_cut_short
 
     def hand_out(self, now: Round, *, workers: int, allowance: int | None, intake_done: bool) -> None:
         """
-        Claim items for every worker that has room.
+        Claim items for every worker that has room, those first that have least.
 
         Args:
             workers: Workers that may get items.
@@ -50,12 +59,12 @@ class Allotter:
             intake_done: No more items will come.
         """
         takers = self.crew.open_to_work(workers)
-        for _ in range(self.depth):
+        for level in range(self.depth):
             for member in takers:
                 left = None if allowance is None else allowance - now.taken
                 if left is not None and left <= 0:
                     return
-                if len(member.held) < self.depth and not self.claim_for(member, left, now, intake_done=intake_done, workers=len(takers)):
+                if len(member.held) <= level and not self.claim_for(member, left, now, intake_done=intake_done, workers=len(takers)):
                     return
 
     def claim_for(self, member: Member, allowance: int | None, now: Round, *, intake_done: bool, workers: int) -> bool:
@@ -64,14 +73,27 @@ class Allotter:
         if not waiting:
             return False
         limit = self.size.for_worker(waiting=waiting if intake_done else None, workers=workers, least=self.concurrency)
-        bounds = [limit, *([] if allowance is None else [allowance]), *([] if self.share is None else [self.share - member.ended_count - member.item_count])]
+        bounds = [
+            limit,
+            *([] if allowance is None else [allowance]),
+            *([] if self.share is None else [self.share - member.ended_count - member.item_count]),
+        ]
         if min(bounds) <= 0:
             # This worker has done its share; the next one may have room.
             return True
         made = self.phase.claim(min(bounds))
-        if made is not None:
+        if made is None:
+            return False
+        self.note_answered(made, now)
+        self.was_cut_short = self.phase.was_cut_short
+        if made.item_count:
             self.hold(member, made, now)
-        return made is not None
+        return made.item_count > 0
+
+    def note_answered(self, made: Claim, now: Round) -> None:
+        """Note what has ended in a claim already."""
+        now.ended += made.answered
+        now.answered += len(made.answered)
 
     def hold(self, member: Member, made: Claim, now: Round) -> None:
         """Note what a worker is about to be sent."""

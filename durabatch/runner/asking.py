@@ -19,13 +19,16 @@ from durabatch.config.keys import by_field, named
 from durabatch.errors import UsageError
 from durabatch.flow.batching import BatchSettings, strategy
 from durabatch.intake.open import open_items, open_source
+from durabatch.intake.registry import FILE_FORMATS
+from durabatch.intake.remarks import Remarks
 from durabatch.intake.source import Source
 from durabatch.intake.spec import InputSpec
 from durabatch.ledger.paths import ledger_files
 from durabatch.models import RunSettings
+from durabatch.output.places import own_places
 from durabatch.runner.request import RunRequest
 
-__all__ = ["Handler", "Items", "ask", "ask_again", "with_known_names"]
+__all__ = ["Handler", "Items", "ask", "ask_again", "refuse_ledger", "with_known_names"]
 
 #: Handlers as users name them: a function, or ``module:function`` / ``file.py:function``.
 Handler = Callable[..., object] | str
@@ -33,9 +36,11 @@ Handler = Callable[..., object] | str
 Items = InputSpec | str | os.PathLike[str] | Iterable[object]
 
 
-def ask(handler: Handler, items: Items, *, key: str | None, settings: dict[str, Any], ledger: str) -> RunRequest:
+def ask(
+    handler: Handler, items: Items | None, *, key: str | None, settings: dict[str, Any], ledger: str, name: str | None = None
+) -> RunRequest:
     """
-    Return the request to run *handler* over *items*; its series is the handler's own name.
+    Return the request to run *handler* over *items*, None for an open run that begins without any; its series is *name*, else the handler's own.
 
     Raises:
         UsageError: The handler, the items or a setting cannot be used.
@@ -44,8 +49,10 @@ def ask(handler: Handler, items: Items, *, key: str | None, settings: dict[str, 
     usable(settings)
     reference, function, own_name, spec = described(handler, settings.get("params") or {})
     chosen = checked_settings(settings, spec, reference, function)
-    source, source_spec = opened(items, key, spec, chosen, ledger_files(ledger).all())
+    remarks = Remarks(skips=chosen.on_bad_input == "skip")
+    source, source_spec = (None, None) if items is None else opened(items, key, spec, chosen, ledger, remarks, name or own_name)
     return RunRequest(
+        remarks=remarks,
         verb="run",
         ledger=ledger,
         settings=chosen,
@@ -53,7 +60,7 @@ def ask(handler: Handler, items: Items, *, key: str | None, settings: dict[str, 
         function=function,
         source=source,
         source_spec=source_spec,
-        series=own_name,
+        series=name or own_name,
     )
 
 
@@ -158,13 +165,27 @@ def with_known_names(
 
 
 def opened(
-    items: Items, key: str | None, spec: decorator.HandlerSpec, settings: RunSettings, ledger_paths: tuple[str, ...]
+    items: Items, key: str | None, spec: decorator.HandlerSpec, settings: RunSettings, ledger: str, remarks: Remarks, series: str
 ) -> tuple[Source, dict[str, Any]]:
-    """Return the source for *items* and what is recorded of it."""
+    """Return the source for *items* and what is recorded of it; the ledger, its side files and the output are never items."""
     if isinstance(items, (str, os.PathLike)):
-        items = InputSpec(inputs=(os.fspath(items),), format=spec.format, key=key, include=spec.include if spec.format == "files" else ())
+        takes_files = spec.format in {None, *FILE_FORMATS}
+        items = InputSpec(inputs=(os.fspath(items),), format=spec.format, key=key, include=spec.include if takes_files else ())
     if isinstance(items, InputSpec):
-        exclude = (*ledger_paths, *([settings.output] if settings.output else []))
-        return open_source(items, max_item_bytes=settings.max_item_bytes, exclude=exclude), asdict(items)
-    source = open_items(items, key=key, max_item_bytes=settings.max_item_bytes)
+        refuse_ledger(items.inputs, ledger)
+        never = (*ledger_files(ledger).all(), *own_places(settings.output))
+        source = open_source(
+            items, max_item_bytes=settings.max_item_bytes, never=never, ledger=ledger, series=series, skip_bad=remarks.skip_bad,
+            notes=remarks.note,
+        )  # fmt: skip
+        return source, asdict(items)
+    source = open_items(items, key=key, max_item_bytes=settings.max_item_bytes, skip_bad=remarks.skip_bad)
     return source, {"iterable": source.description}
+
+
+def refuse_ledger(inputs: Iterable[str], ledger: str) -> None:
+    """Raise UsageError when one of *inputs* is the ledger itself, or one of its side files."""
+    own = {os.path.realpath(path) for path in ledger_files(ledger).all()}
+    for one in inputs:
+        if os.path.realpath(one) in own and os.path.isfile(one):
+            raise UsageError(f"{one} is the ledger", "Give another input, or another --ledger.")

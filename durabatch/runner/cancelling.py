@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 
 from durabatch.clock import now_us
 from durabatch.engine import active as actives
 from durabatch.engine import steer
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.cancel import cancel_page
+from durabatch.engine.close import shut
 from durabatch.engine.conclude import conclude
 from durabatch.engine.status import status
 from durabatch.errors import UsageError
@@ -60,8 +62,8 @@ def cancel_unheld(
         ledger, row = owned.connection, run.get(owned.connection, found.run_id)
         refuse_ended(row.name, row.state)
         cancel(ledger, row.run_id, elapsed_us=row.elapsed_us, by=by)
-        settings = RunSettings.from_json(row.settings)
-        Publisher(ledger, row.run_id, row.name, settings.output, None, keep_order=settings.keep_order).finish()
+        with closing(Publisher(ledger, row.run_id, row.name, RunSettings.from_json(row.settings))) as publisher:
+            publisher.finish()
         return status(ledger, row.run_id)
 
 
@@ -72,7 +74,8 @@ def refuse_ended(name: str, state: str) -> None:
 
 
 def cancel_open_items(ledger: Connection, active: ActiveRun) -> None:
-    """Cancel everything of a run that has not ended, a page a transaction; nothing of it may be with a worker any more."""
+    """Close a run and cancel everything of it that has not ended, a page a transaction; nothing of it may be with a worker any more."""
+    shut(ledger, active, now_us=now_us())
     count = 1
     while count:
         with ledger.transaction():

@@ -6,34 +6,43 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from durabatch import loading, process
 from durabatch.clock import now_us
-from durabatch.engine.active import ActiveRun, load
+from durabatch.decorator import HandlerSpec
+from durabatch.engine.active import ActiveRun, load, reload
+from durabatch.engine.add import not_open
+from durabatch.engine.close import let_in
+from durabatch.engine.hold import first_of_batch, hold, item_of, let_go
+from durabatch.engine.redo import redo_from
 from durabatch.engine.retry import Chosen, retry
 from durabatch.engine.start import create_run, resume_run
-from durabatch.errors import InputChangedError, UsageError
+from durabatch.errors import InputError, UsageError
 from durabatch.intake.open import open_source
+from durabatch.intake.opened import OpenedInput
 from durabatch.intake.ranking import first_misplaced, place_of
+from durabatch.intake.remarks import Remarks
 from durabatch.intake.source import Page, Source
 from durabatch.intake.spec import InputSpec
-from durabatch.ledger import batch, event, run
+from durabatch.ledger import event, run
 from durabatch.ledger.connection import Connection
+from durabatch.ledger.paths import ledger_files
 from durabatch.ledger.run import RunRow
 from durabatch.models import RunSettings
+from durabatch.output.places import own_places, refuse_same
+from durabatch.provenance import provenance
 from durabatch.runner.asking import with_known_names
 from durabatch.runner.feeding import Feeder, first_page
 from durabatch.runner.kinds import kind_of, refuse_impossible
 from durabatch.runner.request import RunRequest
+from durabatch.runner.settling import BAD_INPUT, Settled, check_choice, settle, settle_version
+from durabatch.runner.vigil import refuse_unfit
 from durabatch.states import RunState
 from durabatch.workers.template import check_fields
 
-__all__ = ["BAD_INPUT", "Choice", "choose", "peek"]
-
-#: What a run's reason starts with when its input was bad; the corrected input may differ from the recorded one.
-BAD_INPUT = "bad input: "
+__all__ = ["BAD_INPUT", "Choice", "Peeked", "check_first", "check_handler", "choose", "peek", "required_source"]
 
 
 @dataclass(slots=True)
@@ -46,6 +55,8 @@ class Choice:
         ended_before: Items that had ended before this call; None for a new run.
         nothing_to_do: The run is finished and its input unchanged.
         is_async: The handler is a coroutine function.
+        provenance: What results of this call depend on besides the input.
+        left_alone: What stays unfinished since it stands before the item from which on everything is run again, in words.
     """
 
     active: ActiveRun
@@ -55,10 +66,22 @@ class Choice:
     ended_before: int | None = None
     nothing_to_do: bool = False
     is_async: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+    left_alone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """A handler that was found to be usable."""
+
+    is_async: bool
+    provenance: dict[str, Any]
 
 
 #: The first page of a source that was looked at before the ledger was made, and the pages after it.
 Peeked = tuple[Page, Iterator[Page]]
+#: What is there to take in of a run that begins without an input.
+NOTHING: Peeked = (Page([], "", done=True), iter(()))
 
 
 def peek(request: RunRequest) -> Peeked | None:
@@ -68,23 +91,30 @@ def peek(request: RunRequest) -> Peeked | None:
     Raises:
         InputError, NoItemsError: The input cannot start a run.
     """
+    check_places(request)
     if request.verb == "run" and request.source is not None and not os.path.exists(request.ledger):
-        page, pages = first_page(request.source)
+        page, pages = first_page(opened(request, request.source))
         check_first(request, page)
         return page, pages
     return None
 
 
-def check_first(request: RunRequest, page: Page) -> bool:
+def check_places(request: RunRequest) -> None:
+    """Make sure that the output goes neither over the input nor over the ledger; UsageError if it would."""
+    inputs = (request.source_spec or {}).get("inputs", ())
+    refuse_same(request.settings.output, inputs, ledger_files(request.ledger).all())
+
+
+def check_first(request: RunRequest, page: Page) -> Usable:
     """Make sure that the handler of a new run can be used, and a command with its first item; HandlerImportError or UsageError if not."""
     handler = request.handler or {"kind": "inline", "name": request.series}
-    is_async = check_handler(handler, request.settings, request)
+    usable = check_handler(handler, request.settings, request)
     if handler["kind"] == "command" and page.rows:
         check_fields(handler["argv"], page.rows[0][1])
     misplaced = first_misplaced(place_of(request.settings), page.rows)
     if misplaced is not None:
         raise misplaced[1].at(f"{required_source(request).description}:{page.rows[misplaced[0]][2]}")
-    return is_async
+    return usable
 
 
 def choose(ledger: Connection, request: RunRequest, peeked: Peeked | None) -> Choice:
@@ -93,9 +123,10 @@ def choose(ledger: Connection, request: RunRequest, peeked: Peeked | None) -> Ch
 
     Raises:
         NotFoundError: No such run.
-        InputChangedError: The input is not the recorded one. Nothing was changed.
+        InputChangedError: The input is not the recorded one, or the handler has another version, and nobody says what to do. Nothing was changed.
         InputError, NoItemsError: The input cannot start a run. No run was created.
     """
+    check_choice(request.on_change)
     if request.verb == "retry":
         return choose_retry(ledger, request)
     if request.verb == "resume":
@@ -107,23 +138,40 @@ def choose(ledger: Connection, request: RunRequest, peeked: Peeked | None) -> Ch
 
 
 def choose_new(ledger: Connection, request: RunRequest, peeked: Peeked | None) -> Choice:
-    """Create the next run of the series with its first page; all of it or nothing is on disk."""
-    source = required_source(request)
-    page, pages = peeked or first_page(source)
-    is_async = check_first(request, page)
+    """Create the next run of the series with its first page; all of it or nothing is on disk. An open run may begin without an input."""
+    if request.from_item is not None or request.from_batch is not None:
+        raise UsageError(
+            f"there is no run {request.series!r} yet, of which a part could be run again", "Leave --from-item and --from-batch out."
+        )
+    refuse_unfit(request.settings, is_open=request.open)
+    source = request.source if request.open else required_source(request)
+    page, pages = peeked or (NOTHING if source is None else first_page(opened(request, source)))
+    usable = check_first(request, page)
     handler = request.handler or {"kind": "inline", "name": request.series}
     with ledger.transaction():
         run_id = create_run(
-            ledger, series=request.series or "run", handler=handler, source=request.source_spec or {"iterable": source.description},
-            fingerprint=source.fingerprint(), settings=request.settings.as_json(), now_us=now_us(),
+            ledger, series=request.series or "run", handler=handler, source=request.source_spec or {"iterable": describe(source)},
+            fingerprint=None if source is None else source.fingerprint(), settings=request.settings.as_json(),
+            provenance=usable.provenance, is_open=request.open, now_us=now_us(),
         )  # fmt: skip
         active = load(ledger, run_id)
-        feeder = Feeder(ledger, active, source, place_of(request.settings))
-        feeder.begin(page, pages)
+        feeder = None if source is None else Feeder(ledger, active, opened(request, source), request.settings)
+        if feeder is not None:
+            feeder.begin(page, pages)
         active.write_tally(ledger)
-    if source.key_note is not None:
+    if source is not None and source.key_note is not None:
         request.note(source.key_note)
-    return Choice(active, request.settings, handler, feeder, is_async=is_async)
+    return Choice(active, request.settings, handler, feeder, is_async=usable.is_async, provenance=usable.provenance)
+
+
+def opened(request: RunRequest, source: Source) -> OpenedInput:
+    """Return the source of a request as its input."""
+    return OpenedInput(source, request.remarks, request.settings.dedupe)
+
+
+def describe(source: Source | None) -> str:
+    """Return what is recorded of a source that has no name."""
+    return "submitted" if source is None else source.description
 
 
 def required_source(request: RunRequest) -> Source:
@@ -134,59 +182,80 @@ def required_source(request: RunRequest) -> Source:
 
 
 def choose_again(ledger: Connection, request: RunRequest, row: RunRow, source: Source | None) -> Choice:
-    """Go on with a run that exists, with the settings of this call, after its input was found to be the recorded one."""
+    """Go on with a run that exists, with the settings of this call, after its input was settled with what the ledger holds."""
+    handler = request.handler or row.handler
+    is_open = request.open or bool(row.is_open)
+    if request.verb == "run" or is_open:
+        refuse_unfit(request.settings, is_open=is_open)
+    usable = check_handler(handler, request.settings, request)
     if request.retry_failed:
         retry(ledger, row.run_id, Chosen(), now_us=now_us())
         row = run.get(ledger, row.run_id)
     active = load(ledger, row.run_id)
-    choice = Choice(active, request.settings, request.handler or row.handler, ended_before=row.ended_count)
+    choice = Choice(active, request.settings, handler, ended_before=row.ended_count, is_async=usable.is_async, provenance=usable.provenance)
+    settled = Settled()
     if source is not None:
-        choice.feeder = Feeder(ledger, active, source, place_of(request.settings))
-        settle_input(choice.feeder, source, row)
-    is_idle = choice.feeder is None or choice.feeder.is_done
-    choice.nothing_to_do = row.state == RunState.FINISHED and is_idle and active.open_count == 0
-    republish_elsewhere(ledger, row, choice.settings)
-    if choice.nothing_to_do:
-        return choice
-    choice.is_async = check_handler(choice.handler, choice.settings, request)
-    fingerprint = source.fingerprint() if source is not None else None
-    resume_run(ledger, row.run_id, handler=choice.handler, settings=choice.settings.as_json(), fingerprint=fingerprint, now_us=now_us())
+        choice.feeder = Feeder(ledger, active, opened(request, source), request.settings)
+        settled = settle(ledger, request, row, choice.feeder, usable.provenance)
+    elif request.verb == "resume":
+        settled = settle_version(ledger, request, row, active, usable.provenance)
+    run_again_from(ledger, request, choice)
+    is_idle = (choice.feeder is None or choice.feeder.is_done) and not is_open
+    choice.nothing_to_do = run.get(ledger, row.run_id).state == RunState.FINISHED and is_idle and active.open_count == 0
+    if not choice.nothing_to_do:
+        resume_run(
+            ledger, row.run_id, handler=choice.handler, settings=choice.settings.as_json(), fingerprint=settled.fingerprint,
+            source=settled.source, provenance=settled.provenance, now_us=now_us(),
+        )  # fmt: skip
+        if request.open:
+            let_in(ledger, active)
     return choice
 
 
-def settle_input(feeder: Feeder, source: Source, row: RunRow) -> None:
-    """Make sure that *source* is the recorded input, and have the feeder stand behind what was taken in."""
-    fingerprint = source.fingerprint()
-    if fingerprint is None or (row.reason or "").startswith(BAD_INPUT):
-        feeder.match()
-    elif fingerprint != row.fingerprint:
-        raise InputChangedError(
-            f"{changed_file(fingerprint, row.fingerprint)} has changed since run {row.name} was started",
-            "Nothing was run. Use --fresh to start the next run with it, or `durabatch resume` to finish what the ledger holds.",
-        )
-    elif not row.intake_complete:
-        feeder.go_on(row.source_position)
-
-
-def changed_file(now: list[dict[str, Any]], before: list[dict[str, Any]] | None) -> str:
-    """Return the first input file that is not as recorded."""
-    recorded = {one["path"]: one for one in before or []}
-    return str(next((one["path"] for one in now if recorded.get(one["path"]) != one), "the list of input files"))
-
-
-def republish_elsewhere(ledger: Connection, row: RunRow, settings: RunSettings) -> None:
-    """Have all batches written again when the output goes to another place than before."""
-    if settings.output is not None and row.settings.get("output") != settings.output:
-        with ledger.transaction():
-            batch.mark_all_unpublished(ledger, row.run_id)
+def run_again_from(ledger: Connection, request: RunRequest, choice: Choice) -> None:
+    """Have everything from an item or a batch on run again, whatever has become of it, and nothing before it; without such a wish, everything."""
+    active, now = choice.active, now_us()
+    if request.from_item is None and request.from_batch is None:
+        if let_go(ledger, active.run_id):
+            reload(ledger, active)
+        return
+    first_id = (
+        item_of(ledger, active.run_id, request.from_item)
+        if request.from_item is not None
+        else first_of_batch(ledger, active.run_id, request.from_batch or 1)
+    )
+    with ledger.transaction():
+        held = hold(ledger, active.run_id, first_id, now_us=now)
+        again = redo_from(ledger, active.run_id, first_id, now_us=now)
+    reload(ledger, active)
+    place = f"item {request.from_item}" if request.from_item is not None else f"batch {request.from_batch}"
+    request.note(f"from {place} on {again:,} items run again")
+    if held.count:
+        more = ", …" if held.count > len(held.keys) else ""
+        choice.left_alone = f"{held.count:,} unfinished items before {place} are left as they are ({', '.join(held.keys)}{more})"
+        request.note(choice.left_alone)
 
 
 def choose_resume(ledger: Connection, request: RunRequest, row: RunRow) -> Choice:
     """Go on with a recorded run as it was started, apart from the overrides; its input is opened again where it has a name."""
+    if request.open and not row.is_open:
+        raise not_open(row.name, row.state)
+    if row.handler.get("kind") == "none" and request.handler is None:
+        raise nobody_said(row)
     check_trust(ledger, request)
     settings = overridden(row, request)
-    source = None if row.intake_complete else reopened_source(row, settings, ledger.files.all())
-    return choose_again(ledger, replace(request, settings=settings), row, source)
+    request = replace(request, settings=settings, remarks=Remarks(skips=settings.on_bad_input == "skip"))
+    request.remarks.listen(request.note)
+    source = None if row.intake.get("ended", row.intake_complete) else reopened_source(ledger, row, settings, request)
+    return choose_again(ledger, request, row, source)
+
+
+def nobody_said(row: RunRow) -> UsageError:
+    """Return the error for a run to which items were submitted, and nothing more."""
+    return UsageError(
+        f"nobody has said yet what is to be done with the items of run {row.name!r}",
+        f"Start it with `durabatch run HANDLER --name {row.name} --open`.",
+    )
 
 
 def overridden(row: RunRow, request: RunRequest) -> RunSettings:
@@ -195,12 +264,36 @@ def overridden(row: RunRow, request: RunRequest) -> RunSettings:
     return with_known_names(settings, request.handler or row.handler, request.function, label=lambda field: f"--{field.replace('_', '-')}")
 
 
-def reopened_source(row: RunRow, settings: RunSettings, exclude: tuple[str, ...]) -> Source | None:
-    """Return the recorded input, opened again; None when it was standard input or an iterable, which only the caller has."""
+def reopened_source(ledger: Connection, row: RunRow, settings: RunSettings, request: RunRequest) -> Source | None:
+    """
+    Return the recorded input, opened again.
+
+    None when it was standard input or an iterable, which only the caller has, and when it is not there any more or has changed: then what
+    the ledger holds is finished.
+    """
     if "inputs" not in row.source or "-" in row.source["inputs"] or not row.source["inputs"]:
         return None
-    stored = {**row.source, "inputs": tuple(row.source["inputs"]), "include": tuple(row.source.get("include", ()))}
-    return open_source(InputSpec(**stored), max_item_bytes=settings.max_item_bytes, exclude=exclude)
+    never = (*ledger.files.all(), *own_places(settings.output))
+    try:
+        source = open_source(
+            InputSpec.from_json(row.source), max_item_bytes=settings.max_item_bytes, never=never, ledger=ledger.files.ledger,
+            series=row.series, skip_bad=request.remarks.skip_bad, notes=request.remarks.note,
+        )  # fmt: skip
+        fingerprint = source.fingerprint()
+    except InputError as error:
+        request.note(f"the rest of the input cannot be taken in: {error.what}")
+        return None
+    if (
+        fingerprint is not None
+        and fingerprint != row.fingerprint
+        and request.on_change is None
+        and not (row.reason or "").startswith(BAD_INPUT)
+    ):
+        request.note(
+            f"{source.description} has changed: the run ends with what the ledger holds; `durabatch run ... --on-change` takes it in"
+        )
+        return None
+    return source
 
 
 def choose_retry(ledger: Connection, request: RunRequest) -> Choice:
@@ -232,30 +325,29 @@ def check_trust(ledger: Connection, request: RunRequest) -> None:
         )
 
 
-def check_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> bool:
+def check_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> Usable:
     """
     Make sure that the handler can be imported and called, before anything is written and a worker tries.
-
-    Returns:
-        Whether it is a coroutine function.
 
     Raises:
         HandlerImportError, UsageError: It cannot.
     """
     if settings.preflight is not None:
         loading.check_preflight(settings.preflight, settings.params)
-    is_async = is_async_handler(handler, settings, request)
+    spec, is_async = spec_of_handler(handler, settings, request)
     refuse_impossible(settings, kind_of(handler, settings, is_async=is_async), is_command=handler["kind"] == "command")
-    return is_async
+    return Usable(is_async, provenance(handler, spec, settings.params, request.function))
 
 
-def is_async_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> bool:
-    """Tell whether the handler is a coroutine function, once it is known that it can be used; errors as for ``check_handler``."""
+def spec_of_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> tuple[HandlerSpec, bool]:
+    """Return what the handler declares, and whether it is a coroutine function; errors as for ``check_handler``."""
     if request.function is not None:
-        return loading.check_function(request.function, settings.params).is_async
+        checked = loading.check_function(request.function, settings.params)
+        return checked.spec, checked.is_async
     if handler["kind"] == "inline":
         raise UsageError(
             f"handler {handler['name']!r} of this run has no importable name, so only its own program can call it",
             "Start the same call again, or name a handler that can be imported.",
         )
-    return loading.check(handler, settings.params).is_async
+    checked = loading.check(handler, settings.params)
+    return checked.spec, checked.is_async

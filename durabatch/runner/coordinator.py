@@ -13,47 +13,51 @@ from dataclasses import dataclass
 from durabatch.clock import monotonic_s, now_us
 from durabatch.engine.active import ActiveRun, reload
 from durabatch.engine.claim import seal_when_exhausted
-from durabatch.engine.note_limit import note_limit
 from durabatch.errors import LedgerFullError
 from durabatch.flow.batching import Measured
 from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
 from durabatch.models import RunSettings
 from durabatch.runner.allotting import LONG_IDLE_S, Allotter
+from durabatch.runner.binding import Binding
 from durabatch.runner.crew import Crew
 from durabatch.runner.feeding import Feeder
-from durabatch.runner.governing import Governor, Leave
+from durabatch.runner.governing import Governor
 from durabatch.runner.kinds import Kind
+from durabatch.runner.log_moving import LogMover
 from durabatch.runner.machine import Machine
 from durabatch.runner.pace import Pace
 from durabatch.runner.phases import CHECKED, Checking, Handling, Phase
-from durabatch.runner.pool import Event, Pool
+from durabatch.runner.pool import Event, Pool, size_of
 from durabatch.runner.recording import Recorder
 from durabatch.runner.request import RunRequest
 from durabatch.runner.room import Room
 from durabatch.runner.round import Round
 from durabatch.runner.staffing import Staff
 from durabatch.runner.supervising import Supervisor
+from durabatch.runner.vigil import Vigil
 from durabatch.workers.protocol import Dispatch, Group, Release, Tune
 
 __all__ = ["Coordinator", "Stopping"]
 
-#: Frames of the log after which it is moved into the ledger, and the seconds after which it is moved anyway.
-CHECKPOINT_FRAMES, CHECKPOINT_S = 4000, 2.0
-#: Seconds in which flushes are gathered for one commit when there is time.
-TOGETHER_S = 0.025
+#: Seconds in which flushes are gathered for one commit when there is time, and bytes of them that are enough.
+TOGETHER_S, TOGETHER_BYTES = 0.025, 4 << 20
 #: The longest wait without anything happening.
 PATIENCE_S = 0.5
 
 
 @dataclass(slots=True)
 class Stopping:
-    """Why the run stops before its end, and since when; ``cancelled`` says that it is not to be resumed."""
+    """
+    Why the run stops before its end, and since when; ``cancelled`` says that it is not to be resumed.
+
+    Without ``exit_code`` it is that of a run that has finished.
+    """
 
     reason: str
     since_s: float
     cancelled: bool = False
-    exit_code: int = 3
+    exit_code: int | None = 3
 
 
 class Coordinator:
@@ -89,6 +93,8 @@ class Coordinator:
         self.request = request
         self.crew = Crew()
         self.machine = Machine(pool, governor, ledger.files.ledger)
+        self.binding = Binding(ledger, active, governor, self.machine, room)
+        self.vigil = Vigil(ledger, active, settings.idle_exit_s, room, request.note)
         self.staff = Staff(pool, self.crew, max(1, settings.workers), settings.max_items_per_worker, request.note)
         self.allotter = Allotter(self.crew, phase, settings, kind.concurrency)
         wants_durations = governor.limit.percent is not None
@@ -99,11 +105,11 @@ class Coordinator:
         self.ended: list[int] = []
         self.stopping: Stopping | None = None
         self.interrupted_s: float | None = None
-        self.shown_limit: str | None = None
         self.told_timeout_s: float | None = None
         self.was_idle = self.is_taught = False
         self.commit_s = 0.0
-        self.checkpointed_s = self.gathered_s = monotonic_s()
+        self.gathered_s = monotonic_s()
+        self.log = LogMover(ledger, room)
 
     def start_workers(self) -> None:
         """Start as many workers as the settings say; they become ready while the first pages are taken in."""
@@ -126,16 +132,22 @@ class Coordinator:
             return False
         if self.stopping is not None:
             return True
-        return self.phase.is_over and (self.feeder is None or self.feeder.is_done)
+        return self.phase.is_over and self.is_read and not self.active.is_open
+
+    @property
+    def is_read(self) -> bool:
+        """Whether no more input will come."""
+        return self.feeder is None or self.feeder.is_done
 
     # What may be asked of a run that works: by signals, by orders from other terminals, by its own limits.
 
-    def stop(self, reason: str, *, at_once: bool, exit_code: int = 3, cancelled: bool = False) -> None:
+    def stop(self, reason: str, *, at_once: bool, exit_code: int | None = 3, cancelled: bool = False) -> None:
         """
         Hand nothing out any more and have the workers give back what they have not started; the first reason stays.
 
         Args:
             at_once: Also interrupt what is running.
+            exit_code: None: that of a run that has finished.
             cancelled: The run is not to be resumed.
         """
         if self.stopping is None:
@@ -193,14 +205,20 @@ class Coordinator:
         self.learn(now)
         self.send(now)
         self.share()
-        self.checkpoint()
+        self.log.move_when_due()
         self.supervise()
         self.give_up_on_starts()
 
     def gather(self) -> list[Event]:
         """Wait for the workers. While all of them have enough to do, wait a moment longer, so that several flushes share a commit."""
-        events = self.pool.poll(self.patience())
-        while events and self.nobody_waits and (left_s := self.gathered_s + TOGETHER_S - monotonic_s()) > 0:
+        patience_s = self.patience()
+        events = self.vigil.poll(self.pool, patience_s) if self.stopping is None else self.pool.poll(patience_s)
+        while (
+            events
+            and self.nobody_waits
+            and size_of(events) < TOGETHER_BYTES
+            and (left_s := self.gathered_s + TOGETHER_S - monotonic_s()) > 0
+        ):
             events += self.pool.poll(left_s)
         self.gathered_s = monotonic_s()
         return events
@@ -213,11 +231,11 @@ class Coordinator:
 
     def patience(self) -> float:
         """Return how long the next wait may be: until the clock alone changes what can be done."""
-        if self.feeder is not None and self.stopping is None and self.feeder.wants_page(idle=True):
+        if self.stopping is None and (self.allotter.was_cut_short or (self.feeder is not None and self.feeder.wants_page(idle=True))):
             return 0.0
         next_due_us = self.active.next_due_at_us
         waits = [
-            PATIENCE_S,
+            self.vigil.patience(PATIENCE_S),
             self.supervisor.patience,
             self.staff.wait_s() if self.stopping is None else None,
             self.governor.wait_s(),
@@ -231,13 +249,15 @@ class Coordinator:
         """Write down what happened and claim what comes next; when the disk is too full for it, nothing has happened."""
         members, handed = self.crew.mark(), self.phase.mark()
         fed = self.feeder.mark() if self.feeder is not None else None
-        now, begun_s = Round(), monotonic_s()
+        now, begun_s = Round(), self.pace.begin()
         try:
             with self.ledger.transaction():
+                self.vigil.notice()
                 self.recorder.record(events, now)
                 self.teach(now)
                 self.take_in()
                 self.hand_out(now)
+                self.vigil.seal(now.taken + now.answered)
                 seal_when_exhausted(self.ledger, self.active, now_us())
                 self.write_counters(now.recorded)
         except LedgerFullError:
@@ -280,14 +300,13 @@ class Coordinator:
             out=self.crew.item_count, scheduled=scheduled, is_due=next_due_us is not None and next_due_us <= now_us(),
             intake_complete=active.intake_complete,
         )  # fmt: skip
-        if leave.limit in CALLED_BACK and leave.limit != self.shown_limit:
+        if self.binding.calls_back(leave):
             now.emptied += self.crew.members
-        self.show_limit(leave)
+        self.binding.show(leave)
         if self.active.suspect_count and leave.items != 0:
             self.allotter.isolate(now)
-        self.allotter.hand_out(
-            now, workers=self.governor.window.allowed, allowance=leave.items, intake_done=self.feeder is None or self.feeder.is_done
-        )
+        self.allotter.answer(now, may=leave.answers)
+        self.allotter.hand_out(now, workers=self.governor.window.allowed, allowance=leave.items, intake_done=self.is_read)
         self.remember(now)
 
     def remember(self, now: Round) -> None:
@@ -299,13 +318,6 @@ class Coordinator:
             self.flow |= self.governor.as_json(now.taken)
         if self.flow != before:
             run.set_flow(self.ledger, self.active.run_id, self.flow)
-
-    def show_limit(self, leave: Leave) -> None:
-        """Have the limit that binds on the run row, with an event for each change."""
-        limit, text = (leave.limit, leave.text) if leave.limit in STANDING else (self.governor.window.binding, "")
-        if limit != self.shown_limit:
-            self.shown_limit = limit
-            note_limit(self.ledger, self.active, limit, text, now_us=now_us())
 
     def teach(self, now: Round) -> None:
         """Tell the limits what has ended before more is handed out; once a tick, however often the disk is too full for it."""
@@ -349,32 +361,21 @@ class Coordinator:
             busiest.release_asked = True
             self.pool.send(busiest.number, Release(busiest.item_count // 2))
 
-    def checkpoint(self) -> None:
-        """Move the log into the ledger when it has grown, or some time has passed."""
-        frames, now = self.ledger.wal_frames, monotonic_s()
-        if frames >= CHECKPOINT_FRAMES or (frames and now - self.checkpointed_s > CHECKPOINT_S):
-            self.room.until_done(self.ledger.checkpoint)
-            self.checkpointed_s = now
-
     def supervise(self) -> None:
         """End workers that must be ended, fill empty seats, look at the machine, and see whether the run must stop."""
         self.supervisor.look()
         self.staff.let_go()
         if self.stopping is None and self.recorder.refusal is None:
             self.staff.fill()
-            self.look_at_machine()
+            self.binding.look_at_machine(self.commit_s)
             stop = self.governor.stop()
             if stop is not None:
                 self.stop(stop.reason, at_once=stop.now)
+            leaving = self.vigil.look(is_quiet=self.phase.is_over and self.is_read and not self.crew.item_count)
+            if leaving is not None:
+                self.stop(leaving, at_once=False, exit_code=None)
         if self.governor.limit_s != self.told_timeout_s:
             self.tune()
-
-    def look_at_machine(self) -> None:
-        """Once a second, narrow or widen the window, with an event for each change."""
-        change = self.machine.look(commit_lag_s=self.commit_s)
-        if change is not None:
-            self.room.until_done(lambda: note_limit(self.ledger, self.active, change.binding, change.text, now_us=now_us(), workers=change.allowed))
-            self.shown_limit = change.binding
 
     def give_up_on_starts(self) -> None:
         """Stop when no worker can start."""
@@ -392,9 +393,3 @@ class Coordinator:
     def checking(self) -> Checking | None:
         """The preflight check, while it goes on."""
         return self.phase if isinstance(self.phase, Checking) else None
-
-
-#: Limits at which workers give back what they have not started.
-CALLED_BACK = frozenset({"rate-limit pause", "breaker"})
-#: Limits that hold everything back, so that nothing else binds.
-STANDING = frozenset({"paused", "order", "rate-limit pause", "breaker", "canary", "rate"})

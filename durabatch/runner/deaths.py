@@ -103,7 +103,9 @@ def crashed(event: Died, cell: Cell, message: str, now_us: int) -> FailedAttempt
     )  # fmt: skip
 
 
-def ended_by_death(event: Died, cell: Cell, outcome: AttemptOutcome, now_us: int, *, kinds: tuple[str, ...] = (), **texts: Any) -> FailedAttempt:
+def ended_by_death(
+    event: Died, cell: Cell, outcome: AttemptOutcome, now_us: int, *, kinds: tuple[str, ...] = (), **texts: Any
+) -> FailedAttempt:
     """Return the attempt in a cell with its columns."""
     row = {
         "item_id": cell.item_id,

@@ -2,48 +2,67 @@
 Intake beside the work: one page of the source a tick, while the ledger has little ahead or nothing else is to do.
 
 The durable position is that of the source, plus the number of rows behind it that are taken already when a page was cut short by a bad or
-repeated row. A source that cannot tell what it is (a pipe, an iterable, a directory) is read from its start and matched with the ledger.
+repeated row. How a source is settled with the items of a run that exists is another module's: :mod:`durabatch.runner.settling`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from durabatch.clock import now_us
+from durabatch.codec import payload_digests
 from durabatch.engine.active import ActiveRun
-from durabatch.engine.match import Matcher
-from durabatch.engine.submit import DuplicateKeyError, InputRow, submit
-from durabatch.errors import InputChangedError, InputError, NoItemsError
-from durabatch.intake.ranking import Place, first_misplaced
+from durabatch.engine.dedupe import without_repeats
+from durabatch.engine.notice import notice
+from durabatch.engine.redo import amend
+from durabatch.engine.submit import DuplicateKeyError, InputRow, note_read, submit
+from durabatch.errors import InputError, NoItemsError
+from durabatch.intake.opened import OpenedInput
+from durabatch.intake.plan import repeated
+from durabatch.intake.ranking import Place, first_misplaced, place_of
 from durabatch.intake.source import Page, Source
+from durabatch.ledger import event
 from durabatch.ledger.connection import Connection
+from durabatch.models import RunSettings
 
-__all__ = ["Feeder", "first_page"]
+__all__ = ["Feeder", "encode_position", "first_page", "note_left_out"]
 
-#: Rows and input bytes of a page. A page is one insert: bigger ones spread random keys over fewer passes through the index.
-PAGE_ITEMS, PAGE_BYTES = 10_000, 8 << 20
 #: Items ahead of the workers above which intake waits for idle moments.
 ENOUGH_AHEAD = 20_000
+#: Lines in a row at the start of an input that may be left out before it is taken for something else.
+MOST_BAD_LINES = 100_000
+#: Lines left out of which an event tells, for each run.
+TOLD_LINES = 100
 
 
-def first_page(source: Source) -> tuple[Page, Iterator[Page]]:
+def first_page(opened: OpenedInput) -> tuple[Page, Iterator[Page]]:
     """
-    Return the first page of a source and the pages after it.
+    Return the first page of a source that holds anything, and the pages after it.
 
     Raises:
-        InputError: Something in the first page is wrong. Nothing may be written.
+        InputError: Something in the page is wrong. Nothing may be written.
         NoItemsError: There are no items at all.
     """
-    pages = source.pages(None, max_items=PAGE_ITEMS, max_bytes=PAGE_BYTES)
+    source, pages = opened.source, opened.pages()
+    left_out: list[InputError] = []
     page = next(pages)
+    while not page.rows and not page.done and page.problem is None:
+        left_out += page.left_out
+        if len(left_out) > MOST_BAD_LINES:
+            raise InputError(source.description, f"its first {len(left_out):,} lines cannot be items: {left_out[0].what}", "Is --format right?")
+        page = next(pages)
+    page.left_out = [*left_out, *page.left_out]
     if page.problem is not None:
         raise page.problem
-    refuse_repeated(source, page)
+    if opened.dedupe == "error":
+        refuse_repeated(source, page)
     if not page.rows and page.done:
-        raise NoItemsError(f"no items in {source.description}", "Check the input.")
+        lines = f": {len(page.left_out):,} lines cannot be items, the first is {page.left_out[0].what}" if page.left_out else ""
+        raise NoItemsError(f"no items in {source.description}{lines}", "Check the input.")
     return page, pages
 
 
@@ -55,11 +74,12 @@ def refuse_repeated(source: Source, page: Page) -> None:
             raise repeated(source, position, key, seen[key])
 
 
-def repeated(source: Source, position: int, key: str, first_position: int) -> InputError:
-    """Return what is wrong with an input in which a key stands twice."""
-    return InputError(
-        f"{source.description}:{position}", f"key {key!r} was already on line {first_position}", "Make the keys unique, or choose another field with --key."
-    )
+def note_left_out(ledger: Connection, active: ActiveRun, left_out: Sequence[InputError]) -> None:
+    """Count lines that cannot be items, and have an event for each of the first ones, inside the transaction of their page."""
+    before = active.intake.get("bad", 0)
+    active.intake["bad"] = before + len(left_out)
+    for error in left_out[: max(0, TOLD_LINES - before)]:
+        event.record(ledger, "line left out", run_id=active.run_id, now_us=now_us(), why=error.what)
 
 
 class Feeder:
@@ -67,25 +87,25 @@ class Feeder:
     Takes the pages of one source into one run.
 
     Args:
-        place: Returns priority and rank of an item by its payload; None where all stand in the order of the input.
+        settings: What gives items places of their own.
 
     Attributes:
         problem: Bad input that ended intake; the run goes on with what was taken in and then halts.
         is_done: No more pages will come.
     """
 
-    def __init__(self, ledger: Connection, active: ActiveRun, source: Source, place: Callable[[str], Place] | None = None) -> None:
-        self.place = place
+    def __init__(self, ledger: Connection, active: ActiveRun, opened: OpenedInput, settings: RunSettings) -> None:
+        self.place: Callable[[str], Place] | None = place_of(settings)
         self.ledger = ledger
         self.active = active
-        self.source = source
+        self.opened = opened
+        self.source = opened.source
         self.pages: Iterator[Page] = iter(())
         self.problem: InputError | None = None
         self.is_done = True
         self.position: str | None = None
         self.skip = 0
         self.behind = 0
-        self.matcher: Matcher | None = None
         self.since_mark: list[Page] = []
 
     def begin(self, page: Page, pages: Iterator[Page]) -> None:
@@ -99,51 +119,16 @@ class Feeder:
         """Go on from the recorded position."""
         stored: dict[str, Any] = from_json(position) if position else {"at": None, "skip": 0}
         self.position, self.skip = stored["at"], int(stored["skip"])
-        self.pages, self.is_done = self.source.pages(self.position, max_items=PAGE_ITEMS, max_bytes=PAGE_BYTES), False
+        self.pages, self.is_done = self.opened.pages(self.position), False
 
-    def match(self) -> None:
-        """
-        Read the source from its start and compare it with the items that are there; go on behind them.
-
-        Raises:
-            InputChangedError: The source does not begin with the items of the ledger. Nothing was changed.
-        """
-        self.matcher = Matcher(self.ledger, self.active.run_id)
-        self.go_on(None)
-        known = self.active.total_count
-        for page in self.pages:
-            before = self.matcher.position
-            difference = self.matcher.first_difference(page.rows)
-            if difference is not None:
-                raise changed(self.source, before + difference + 1)
-            if self.matcher.position >= known:
-                self.skip = known - before
-                self.take_matched(page)
-                return
-            if page.done or page.problem is not None:
-                raise page.problem or changed(self.source, self.matcher.position + 1)
-            self.position = page.position
-        raise changed(self.source, self.matcher.position + 1)
-
-    def take_matched(self, page: Page) -> None:
-        """Take the part of *page* that is new, the first one behind the known items."""
-        if self.active.intake_complete and self.has_more(page):
-            raise changed(self.source, self.active.total_count + 1)
-        if self.active.intake_complete:
-            self.is_done = True
-            return
+    def go_on_within(self, page: Page, pages: Iterator[Page], *, before: str | None, known: int) -> None:
+        """Go on behind the first *known* rows of *page*, which begins at the position *before*; *pages* follow it."""
+        self.position, self.skip, self.behind = before, known, 0
+        self.pages, self.is_done = pages, False
         with self.ledger.transaction():
+            notice(self.ledger, self.active)
             self.take(page)
             self.active.write_tally(self.ledger)
-
-    def has_more(self, page: Page) -> bool:
-        """Tell whether the source goes on behind the known items, which end in *page*."""
-        while page.problem is None and len(page.rows) <= self.skip:
-            if page.done:
-                return False
-            self.skip -= len(page.rows)
-            page = next(self.pages)
-        return True
 
     def wants_page(self, *, idle: bool) -> bool:
         """Tell whether this tick should take a page in: the workers run short, or there is nothing better to do."""
@@ -172,6 +157,8 @@ class Feeder:
 
     def take(self, page: Page) -> None:
         """Submit the rows of *page* that are new, and stop behind the last good one when something is wrong."""
+        if page.left_out:
+            note_left_out(self.ledger, self.active, page.left_out)
         if self.skip > len(page.rows):
             # The position that the known rows are counted from stays until they are all behind us.
             self.skip -= len(page.rows)
@@ -191,10 +178,32 @@ class Feeder:
             submit(self.ledger, self.active, rows, position=position, complete=page.done and problem is None, place=self.place)
             self.position, self.skip, self.behind = page.position, 0, 0
         except DuplicateKeyError as error:
-            problem = repeated(self.source, rows[error.index][2], error.key, error.first_position)
-            self.submit_part(rows[: error.index])
+            problem = self.stop_at(rows, error) if self.dedupe == "error" else self.settle_repeats(page, rows)
         self.problem = problem
         self.is_done = page.done or problem is not None
+
+    @property
+    def dedupe(self) -> str:
+        """What becomes of a key that comes again; in an open run somebody may have submitted the item before."""
+        return "first" if self.active.is_open and self.opened.dedupe == "error" else self.opened.dedupe
+
+    def stop_at(self, rows: list[InputRow], error: DuplicateKeyError) -> InputError:
+        """Submit the rows before the one whose key stands in the run already; return what is wrong with it."""
+        self.submit_part(rows[: error.index])
+        return repeated(self.source, rows[error.index][2], error.key, error.first_position)
+
+    def settle_repeats(self, page: Page, rows: list[InputRow]) -> InputError | None:
+        """Submit *rows*, some of whose keys come again, as ``--dedupe`` says; return the page's own problem."""
+        with self.ledger.transaction():
+            distinct = without_repeats(self.ledger, self.active.run_id, rows, self.dedupe)
+            self.active.intake["duplicates"] = self.active.intake.get("duplicates", 0) + len(distinct.dropped)
+            note_read(self.active, payload_digests(distinct.dropped))
+            position, complete = encode_position(page.position, 0), page.done and page.problem is None
+            submit(self.ledger, self.active, distinct.rows, position=position, complete=complete, place=self.place)
+            # Nothing is handed out before all of the input is there, so these wait.
+            amend(self.ledger, self.active.run_id, distinct.replaced, cause="changed", now_us=now_us(), place=self.place)
+        self.position, self.skip, self.behind = page.position, 0, 0
+        return page.problem
 
     def submit_part(self, rows: list[InputRow]) -> None:
         """Submit the head of a page; the recorded position stays where it was, with more rows behind it."""
@@ -206,11 +215,3 @@ class Feeder:
 def encode_position(at: Any, skip: int) -> str:
     """Return the position as stored on the run."""
     return to_json({"at": at, "skip": skip}).decode()
-
-
-def changed(source: Source, ordinal: int) -> InputChangedError:
-    """Return the error for a source that does not begin with the recorded items."""
-    return InputChangedError(
-        f"{source.description} has changed since the run was started: item {ordinal:,} differs",
-        "Nothing was run. Use --fresh to start the next run with it, or `durabatch resume` to finish what the ledger holds.",
-    )

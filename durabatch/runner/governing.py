@@ -26,6 +26,8 @@ __all__ = ["Governor", "Leave"]
 
 #: Ends that tell of trouble with what the handlers talk to.
 REACHED_NOT = frozenset({AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT, AttemptOutcome.CRASHED})
+#: Limits under which nothing moves at all.
+HOLDING = frozenset({"paused", "order"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class Leave:
     items: int | None = None
     limit: str | None = None
     text: str = ""
+
+    @property
+    def answers(self) -> bool:
+        """Whether items may end that need no worker: what is not run is under no limit of what runs."""
+        return self.limit not in HOLDING
 
 
 class Governor:

@@ -29,6 +29,8 @@ __all__ = ["InlinePool"]
 
 #: Seconds of items between two ticks of the coordinator; one item may take longer.
 SLICE_S = 0.05
+#: Results of this many bytes together are reported without waiting.
+FLUSH_BYTES = 256 * 1024
 
 
 class Lane(Protocol):
@@ -91,7 +93,7 @@ class Turns:
             runner.run(batch_id, work)
             if self.backlog.ended(waiting):
                 self.finish(waiting.outcomes)
-            taken = self.backlog.take() if monotonic_s() < until_s else None
+            taken = self.backlog.take() if monotonic_s() < until_s and runner.outcomes.waiting_bytes < FLUSH_BYTES else None
         runner.leave()
 
     def tune(self, timeout_s: float | None, concurrency: int) -> None:  # noqa: ARG002 - there is one at a time here

@@ -91,7 +91,9 @@ def remove_leftovers(files: LedgerFiles) -> None:
             os.unlink(files.log)
 
 
-def prepared(request: RunRequest, files: LedgerFiles, connection: Connection, ownership: Ownership, *, log_is_missing: bool) -> Iterator[OwnedLedger]:
+def prepared(
+    request: RunRequest, files: LedgerFiles, connection: Connection, ownership: Ownership, *, log_is_missing: bool
+) -> Iterator[OwnedLedger]:
     """Yield the open ledger once everything of earlier coordinators is settled."""
     maker = {"uid": os.geteuid(), "machine": process.machine_id(), "boot": process.boot_id()}
     open_session(connection, {**about(None), **maker}, now_us=now_us())

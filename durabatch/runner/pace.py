@@ -30,6 +30,7 @@ class Pace:
         self.window_started_s = self.started_s
         self.window_ended = 0
         self.told_s = 0.0
+        self.begun_s = self.started_s
         self.first_dispatch_s: float | None = None
         self.first_result_s: float | None = None
         self.last_result_s: float | None = None
@@ -44,10 +45,17 @@ class Pace:
         if self.first_dispatch_s is None:
             self.first_dispatch_s = monotonic_s()
 
+    def begin(self) -> float:
+        """Note that a tick begins; return when."""
+        self.begun_s = monotonic_s()
+        return self.begun_s
+
     def recorded(self, count: int) -> None:
         """Note that *count* attempts are on disk."""
         now = monotonic_s()
         if count:
+            # Results that were known need no dispatch: the work began with this tick.
+            self.first_dispatch_s = self.first_dispatch_s or self.begun_s
             self.first_result_s = self.first_result_s or now
             self.last_result_s = now
             self.ended += count

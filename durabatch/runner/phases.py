@@ -19,6 +19,7 @@ from durabatch.engine.active import ActiveRun
 from durabatch.engine.claim import Claim, Work, claim
 from durabatch.engine.finish import FailedAttempt, Finished, Returned, finish
 from durabatch.engine.release import release
+from durabatch.engine.reuse import Cache
 from durabatch.engine.skip import claim_checks, skip
 from durabatch.flow.batching import BatchStrategy
 from durabatch.flow.retrying import RetryPolicy
@@ -52,7 +53,16 @@ class Phase(Protocol):
         ...
 
     def claim(self, limit: int) -> Claim | None:
-        """Take up to *limit* items for one dispatch."""
+        """Take up to *limit* items for one dispatch; what needs no worker has ended on return."""
+        ...
+
+    def answer(self) -> Claim | None:
+        """End what needs no worker, up to the first item that does."""
+        ...
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether more of that could be ended at once, in the next tick."""
         ...
 
     def claim_suspects(self) -> Claim | None:
@@ -75,6 +85,10 @@ class Phase(Protocol):
         """Return the number of the attempt that is going on at an item."""
         ...
 
+    def end(self) -> None:
+        """Write down, at the end of a session, what was not yet."""
+        ...
+
     def release(self, dispatch_id: int, item_ids: list[int]) -> int:
         """Take items back unstarted; return how many of them may be handed out again."""
         ...
@@ -89,11 +103,19 @@ class Phase(Protocol):
 
 
 class Handling:
-    """Items run through the handler."""
+    """
+    Items run through the handler.
+
+    Args:
+        cache: Results of equal items, which end without a worker; None when each one is to run.
+    """
 
     checks = False
 
-    def __init__(self, ledger: Connection, active: ActiveRun, policy: RetryPolicy, batches: BatchStrategy) -> None:
+    def __init__(
+        self, ledger: Connection, active: ActiveRun, policy: RetryPolicy, batches: BatchStrategy, *, cache: Cache | None = None
+    ) -> None:
+        self.cache = cache
         self.ledger = ledger
         self.active = active
         self.policy = policy
@@ -102,16 +124,25 @@ class Handling:
     @property
     def waiting_count(self) -> int:
         """Items that could be handed out, those in wait for their due time included."""
-        return self.active.open_count - self.active.running_count
+        return self.active.open_count - self.active.running_count - self.active.held_count
 
     @property
     def is_over(self) -> bool:
-        """Whether every known item has ended."""
-        return self.active.open_count == 0
+        """Whether every known item has ended that is not held back."""
+        return self.active.open_count == self.active.held_count
 
     def claim(self, limit: int) -> Claim | None:
         """Claim up to *limit* items."""
-        return claim(self.ledger, self.active, self.batches, limit=limit, max_bytes=DISPATCH_BYTES, now_us=now_us())
+        return claim(self.ledger, self.active, self.batches, limit=limit, max_bytes=DISPATCH_BYTES, now_us=now_us(), cache=self.cache)
+
+    def answer(self) -> Claim | None:
+        """End items whose results are known, up to the first whose is not."""
+        return self.claim(0) if self.cache is not None and self.waiting_count else None
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether this tick had no time for all items whose results are known."""
+        return self.cache is not None and self.cache.was_cut_short
 
     def claim_suspects(self) -> Claim | None:
         """Claim the first group of suspects."""
@@ -128,7 +159,7 @@ class Handling:
 
     def finish(self, returned: Returned) -> Finished:
         """Record ends of items."""
-        return finish(self.ledger, self.active, returned, policy=self.policy, now_us=now_us(), luck=random.random)
+        return finish(self.ledger, self.active, returned, policy=self.policy, now_us=now_us(), luck=random.random, cache=self.cache)
 
     def accuse(self, returned: Returned, group: Sequence[int]) -> Finished:
         """Record the attempts that a worker died of, and set its items apart."""
@@ -139,15 +170,25 @@ class Handling:
         stored = item.get(self.ledger, item_id)
         return 1 if stored is None else stored.attempt_count + 1
 
+    def end(self) -> None:
+        """Have what the cache was to learn in the ledger."""
+        if self.cache is not None:
+            with self.ledger.transaction():
+                self.cache.write(now_us())
+
     def release(self, dispatch_id: int, item_ids: list[int]) -> int:
         """Make unstarted items pending again."""
         return release(self.ledger, self.active, dispatch_id, item_ids)
 
     def mark(self) -> None:
-        """Everything stands in the ledger."""
+        """Everything stands in the ledger, but the time that a tick has for results that are known."""
+        if self.cache is not None:
+            self.cache.begin()
 
-    def rewind(self, marked: None) -> None:
-        """Everything stands in the ledger."""
+    def rewind(self, marked: None) -> None:  # noqa: ARG002 - see mark
+        """Have the cache look at the ledger again."""
+        if self.cache is not None:
+            self.cache.rewind()
 
 
 class Checking:
@@ -204,6 +245,14 @@ class Checking:
         self.out[made.dispatch_id] = {work[0] for work in works}
         return made
 
+    def answer(self) -> None:
+        """Every item is checked."""
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Nothing is answered here."""
+        return False
+
     def claim_suspects(self) -> Claim | None:
         """A check whose worker died has failed; nothing is set apart."""
         return None
@@ -227,6 +276,9 @@ class Checking:
     def next_number(self, _item_id: int) -> int:
         """Return 1: a check comes before every attempt."""
         return 1
+
+    def end(self) -> None:
+        """Everything stands in the ledger."""
 
     def release(self, dispatch_id: int, item_ids: list[int]) -> int:
         """Have unstarted checks made later."""

@@ -24,7 +24,7 @@ from durabatch.workers.link import widen
 from durabatch.workers.protocol import FrameBuffer, FromWorker, Interrupt, ProtocolError, Start, Stop, ToWorker, decode_from_worker, encode
 from durabatch.workers.spawn import spawn_argv
 
-__all__ = ["Arrived", "Died", "Event", "Pool", "ProcessPool"]
+__all__ = ["Arrived", "Died", "Event", "Pool", "ProcessPool", "size_of"]
 
 READ_BYTES = 1 << 20
 #: What is kept of a worker's output to explain its death.
@@ -37,10 +37,11 @@ LOG_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A worker sent a message."""
+    """A worker sent a message, of so many bytes on the pipe."""
 
     worker: int
     message: FromWorker
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class Died:
 
 
 Event = Arrived | Died
+
+
+def size_of(events: list[Event]) -> int:
+    """Return the bytes that came with *events*."""
+    return sum(event.size_bytes for event in events if isinstance(event, Arrived))
 
 
 class Pool(Protocol):
@@ -146,7 +152,9 @@ class ProcessPool:
 
     inline = False
 
-    def __init__(self, make_start: Callable[[int], Start], *, cells: Cells, lock: int, log_path: str, marker: str, wake: int | None = None) -> None:
+    def __init__(
+        self, make_start: Callable[[int], Start], *, cells: Cells, lock: int, log_path: str, marker: str, wake: int | None = None
+    ) -> None:
         self.make_start = make_start
         self.cells = cells
         self.lock = lock
@@ -239,14 +247,12 @@ class ProcessPool:
         except BlockingIOError:
             return
         try:
-            bodies = worker.frames.feed(data)
-            messages = [decode_from_worker(body) for body in bodies]
+            messages = [Arrived(worker.number, decode_from_worker(body), len(body)) for body in worker.frames.feed(data)]
         except ProtocolError:
             self.bury(worker, "the result pipe of the worker was damaged")
             return
-        for message in messages:
-            worker.is_ready = True
-            self.events.append(Arrived(worker.number, message))
+        worker.is_ready = worker.is_ready or bool(messages)
+        self.events += messages
         if not data:
             self.bury(worker)
 

@@ -49,7 +49,9 @@ def make_pool(owned: OwnedLedger, choice: Choice, kind: Kind, request: RunReques
         stack.callback(inline.close, 0)
         return inline
     if choice.handler.get("kind") == "inline":
-        raise UsageError("this handler has no importable name, so worker processes cannot find it", "Put it into a module, or use workers=0.")
+        raise UsageError(
+            "this handler has no importable name, so worker processes cannot find it", "Put it into a module, or use workers=0."
+        )
     pool = ProcessPool(make_start, cells=cells, lock=owned.workers_lock.share(), log_path=files.log, marker=marker, wake=signals.read_end)
     # Whatever happens, no worker outlives the session, not even one whose ledger is lost.
     stack.callback(pool.close, 0)

@@ -4,24 +4,63 @@ What a caller wants to have run: everything that :func:`durabatch.runner.session
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from durabatch.engine.results import results_of_batch
+from durabatch.intake.remarks import Remarks
 from durabatch.intake.source import Source
+from durabatch.ledger.reader import Reader
 from durabatch.models import Progress, Result, RunSettings
 
-__all__ = ["BatchOutput", "RunRequest"]
+__all__ = ["BatchOutput", "BatchResults", "RunRequest"]
+
+
+class BatchResults:
+    """
+    The results of a finished batch in input order, read from the ledger each time that somebody iterates, in whichever thread that is.
+
+    Never all of them are in memory at once.
+
+    Args:
+        count: How many they are: ``len`` of this.
+    """
+
+    def __init__(self, ledger: str, batch_id: int, count: int) -> None:
+        self.ledger = ledger
+        self.batch_id = batch_id
+        self.count = count
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return self.count
+
+    def __iter__(self) -> Iterator[Result]:
+        """
+        Yield one result after the other.
+
+        Raises:
+            LedgerDamagedError: A stored value is damaged.
+        """
+        with Reader(self.ledger) as reader:
+            yield from results_of_batch(reader, self.batch_id)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOutput:
-    """A finished batch, on disk in the ledger and, when there is an output directory, in the file ``path``."""
+    """
+    A finished batch, on disk in the ledger.
+
+    Attributes:
+        results: What became of its items; can be iterated as often as one likes, and has a length.
+        path: Its file, or the one file of all batches as far as it has grown; None when there is none yet.
+    """
 
     run: str
     number: int
-    results: tuple[Result, ...]
+    results: BatchResults
     path: Path | None
 
 
@@ -52,12 +91,13 @@ class RunRequest:
         from_item: Key or number of the item from which on everything is run again; None for none.
         from_batch: Number of the batch from which on everything is run again.
         open: Wait for items of other processes until the run is closed.
+        remarks: Hears what the source has to say.
         preflight_only: Check all items, and run none.
         allow_network_fs: Accept a ledger on a network file system.
         trust_ledger: Import the recorded handler even when another user or machine made the ledger.
         on_progress: Called a few times a second, after a commit.
         on_note: Called with sentences that a person should see.
-        on_batch: Called for each batch after it has finished and was written out.
+        on_batch: Called for each batch, in a thread of its own, after it has finished and was written out.
     """
 
     verb: Literal["run", "resume", "retry"]
@@ -81,6 +121,7 @@ class RunRequest:
     from_item: str | None = None
     from_batch: int | None = None
     open: bool = False
+    remarks: Remarks = field(default_factory=Remarks)
     preflight_only: bool = False
     durability: str = "power"
     allow_network_fs: bool = False

@@ -6,6 +6,7 @@ Workers go on until their pipes are full and then wait, so what they hold is bou
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from collections.abc import Callable
@@ -66,12 +67,18 @@ class Room:
                 if now_s - told_s > REMIND_S:
                     told_s = now_s
                     self.note(self.words())
-                select.select([self.wake], [], [], PAUSE_S)
+                self.pause()
                 continue
             if begun_s is not None:
                 self.waited_s += monotonic_s() - begun_s
                 self.note("there is room on the disk again; going on")
             return done
+
+    def pause(self) -> None:
+        """Wait a moment, or until somebody wakes us."""
+        if self.wake in select.select([self.wake], [], [], PAUSE_S)[0]:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.wake, 1 << 12)
 
     def words(self) -> str:
         """Return what a person is told."""

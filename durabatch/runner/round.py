@@ -31,6 +31,7 @@ class Round:
         outgoing: (worker, claim, seconds left of items with less time than others).
         emptied: Workers that are to give back what they have not started.
         taken: Items that were handed out.
+        answered: Items that ended without a worker, since their results were known.
         given_back: Items that came back unstarted.
     """
 
@@ -43,9 +44,10 @@ class Round:
     outgoing: list[tuple[int, Claim, dict[int, float]]] = field(default_factory=list)
     emptied: list[int] = field(default_factory=list)
     taken: int = 0
+    answered: int = 0
     given_back: int = 0
 
     @property
     def recorded(self) -> int:
         """Attempts that were recorded."""
-        return sum(one.recorded for one in self.finished)
+        return sum(one.recorded for one in self.finished) + self.answered

@@ -8,47 +8,52 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from durabatch.clock import monotonic_s, now_us
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.conclude import conclude
-from durabatch.engine.status import error_groups, eta_s, skipped_groups, status
+from durabatch.engine.status import error_groups, skipped_groups, status
 from durabatch.engine.steer import expire
-from durabatch.errors import LedgerError
-from durabatch.flow.batching import BatchSettings, strategy
+from durabatch.errors import LedgerError, RunHaltedError
 from durabatch.flow.halting import tolerated
-from durabatch.flow.retrying import RetryPolicy
 from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
-from durabatch.limits import Limit, shown_duration
-from durabatch.models import Progress, RunSettings, Summary
+from durabatch.limits import Limit
+from durabatch.models import RunSettings, Summary
+from durabatch.provenance import cache_identity
+from durabatch.runner.beginning import first_phase, handling
 from durabatch.runner.cancelling import cancel_open_items
-from durabatch.runner.choosing import BAD_INPUT, Choice, choose, peek
+from durabatch.runner.choosing import BAD_INPUT, Choice, Peeked, choose, peek
 from durabatch.runner.coordinator import Coordinator
+from durabatch.runner.delivering import EndCommand, deliverer_of
 from durabatch.runner.governing import Governor
 from durabatch.runner.kinds import kind_of
 from durabatch.runner.obeying import Obedience
 from durabatch.runner.opening import OwnedLedger, owned_ledger
 from durabatch.runner.pace import Pace
-from durabatch.runner.phases import CHECKED, Checking, Handling, Phase
 from durabatch.runner.pool import Pool
 from durabatch.runner.pools import make_pool
 from durabatch.runner.publishing import Publisher
 from durabatch.runner.request import RunRequest
 from durabatch.runner.room import Room
+from durabatch.runner.shell import ShellCommand
 from durabatch.runner.signals import Signals
+from durabatch.runner.telling import progress_of, reason_of, resuming_text, stopping_text
 from durabatch.states import RunState
 
 __all__ = ["Session", "execute"]
 
 #: Exit code of a run that stopped before its end and can be resumed.
 HALTED = 3
+#: Exit code of a run that was cancelled.
+CANCELLED = 1
 #: Groups of errors in a summary.
 SUMMARY_GROUPS = 20
+#: Seconds between two looks at signals while batches are delivered at the end.
+WAIT_S = 0.25
 
 
 @dataclass(slots=True)
@@ -79,6 +84,8 @@ class Session:
         #: Id of the run, once it was chosen.
         self.run_id = 0
         self.told_signal = False
+        #: Tells the command of --on-end how the run went, once the ledger is free.
+        self.ending: EndCommand | None = None
 
     def ticks(self) -> Generator[tuple[Connection, list[int]], None, None]:
         """
@@ -90,11 +97,19 @@ class Session:
             DurabatchError: See :mod:`durabatch.errors`. What was recorded stays, and the run can be resumed.
         """
         peeked = peek(self.request)
+        try:
+            yield from self.ticks_of(peeked)
+        finally:
+            if self.ending is not None and os.getpid() == self.pid:
+                self.ending()
+
+    def ticks_of(self, peeked: Peeked | None) -> Generator[tuple[Connection, list[int]], None, None]:
+        """Do what ``ticks`` does, while the ledger is ours."""
         with owned_ledger(self.request) as owned, ExitStack() as stack:
             choice = choose(owned.connection, self.request, peeked)
             self.run_id = choice.active.run_id
             if choice.nothing_to_do:
-                self.publisher(owned, choice).finish()
+                self.publish_rest(owned, choice)
                 self.summary = self.summarise(owned, choice, None, exit_code=finished_code(choice.active, choice.settings))
                 return
             owned.describe(choice.active.name)
@@ -109,6 +124,8 @@ class Session:
         """Make the pool and what surrounds it; *stack* takes all of it down again."""
         ledger, settings, request = owned.connection, choice.settings, self.request
         signals = stack.enter_context(Signals(patience=3 if settings.workers else 2))
+        if settings.cache and cache_identity(choice.handler, choice.provenance) is None:
+            request.note("--cache: the handler declares no version and has no code that can be read, so its results are not used again")
         row = run.get(ledger, choice.active.run_id)
         expire(ledger, row.run_id, now_us())
         pace = Pace(row.elapsed_us)
@@ -119,12 +136,24 @@ class Session:
             ledger, choice.active, pool, settings, choice.feeder, pace, phase=first_phase(ledger, choice, row.flow), kind=kind,
             governor=Governor(settings, choice.active, row.flow), flow=dict(row.flow), room=room, request=request,
         )  # fmt: skip
-        return Parts(owned, choice, coordinator, self.publisher(owned, choice), pool, pace, signals)
+        publisher = stack.enter_context(closing(self.publisher(owned, choice, signals.wake)))
+        return Parts(owned, choice, coordinator, publisher, pool, pace, signals)
 
-    def publisher(self, owned: OwnedLedger, choice: Choice) -> Publisher:
-        """Return what writes finished batches out."""
+    def publisher(self, owned: OwnedLedger, choice: Choice, wake: Callable[[], None] | None = None) -> Publisher:
+        """Return what writes finished batches out, and has them delivered."""
         active, settings = choice.active, choice.settings
-        return Publisher(owned.connection, active.run_id, active.name, settings.output, self.request.on_batch, keep_order=settings.keep_order)
+        deliverer = deliverer_of(self.request.on_batch, settings.batch_command, owned.connection.files.ledger, wake)
+        return Publisher(owned.connection, active.run_id, active.name, settings, deliverer)
+
+    def publish_rest(self, owned: OwnedLedger, choice: Choice) -> None:
+        """Write out and deliver what an earlier session of a finished run has left; a call that fails now leaves it finished."""
+        with closing(self.publisher(owned, choice)) as publisher:
+            publisher.finish()
+            while not publisher.is_delivered:
+                publisher.wait(WAIT_S)
+                publisher.publish()
+            if publisher.failure is not None:
+                raise publisher.failure.error
 
     def work(self, parts: Parts) -> Iterator[tuple[Connection, list[int]]]:
         """Tick until the run is over, or everything has come back after a stop."""
@@ -136,6 +165,7 @@ class Session:
                 coordinator.tick()
                 coordinator.room.until_done(obedience.heed)
                 coordinator.room.until_done(parts.publisher.publish)
+                self.heed_delivery(parts)
                 self.tell(parts)
                 yield parts.owned.connection, coordinator.ended
         except LedgerError:
@@ -144,7 +174,7 @@ class Session:
         except (GeneratorExit, Exception) as error:
             # A forked child that ends must not talk to the workers of its parent.
             if os.getpid() == self.pid:
-                self.leave(parts, "the caller left" if isinstance(error, GeneratorExit) else f"{type(error).__name__}: {error}")
+                self.leave(parts, "the caller left" if isinstance(error, GeneratorExit) else reason_of(error, parts.publisher.failure))
             raise
 
     def is_over(self, parts: Parts) -> bool:
@@ -168,12 +198,21 @@ class Session:
         if signals.count and not self.told_signal:
             self.told_signal = True
             coordinator.stop(f"stopped by {signals.name}", at_once=False, exit_code=signals.exit_code)
-            self.request.note(stopping_text(parts))
+            self.request.note(stopping_text(parts.choice.active, parts.choice.settings))
         stopping = coordinator.stopping
         if coordinator.interrupted_s is not None:
             self.kill_late_workers(parts, coordinator.interrupted_s)
         elif stopping is not None and (signals.count > 1 or monotonic_s() - stopping.since_s > parts.choice.settings.drain_s):
             coordinator.interrupt()
+
+    def heed_delivery(self, parts: Parts) -> None:
+        """Stop when a call about a batch has failed; what the caller's own function raised comes through."""
+        failure = parts.publisher.failure
+        if failure is None:
+            return
+        if not isinstance(failure.error, RunHaltedError):
+            raise failure.error
+        parts.coordinator.stop(failure.reason, at_once=False)
 
     def kill_late_workers(self, parts: Parts, since_s: float) -> None:
         """End workers that did not obey an interruption within the grace time."""
@@ -186,21 +225,55 @@ class Session:
         while not parts.coordinator.is_over and parts.coordinator.crew.members:
             self.heed_signals(parts)
             parts.coordinator.drain_tick()
+        settings = parts.choice.settings
+        parts.coordinator.room.until_done(lambda: parts.publisher.settle(drain_s=settings.drain_s, grace_s=settings.term_grace_s))
         self.conclude(parts, RunState.HALTED, reason, HALTED)
+        self.end(parts)
 
     def tell(self, parts: Parts) -> None:
         """Emit progress, a few times a second."""
         if self.request.on_progress is not None and parts.pace.wants_to_tell():
-            self.request.on_progress(progress_of(parts))
+            self.request.on_progress(progress_of(parts.choice.active, parts.pace))
 
     def finish(self, parts: Parts) -> Summary:
-        """Give the run its end, write out what is left, and sum up."""
+        """Write out what is left, give the run its end, and sum up."""
+        try:
+            self.let_out(parts)
+            self.heed_delivery(parts)
+        except LedgerError:
+            raise
+        except Exception as error:
+            self.leave(parts, reason_of(error, parts.publisher.failure))
+            raise
         state, reason, exit_code = self.verdict(parts)
         self.conclude(parts, state, reason, exit_code)
         parts.coordinator.room.until_done(parts.publisher.finish)
+        self.end(parts)
         if self.request.on_progress is not None:
-            self.request.on_progress(progress_of(parts))
+            self.request.on_progress(progress_of(parts.choice.active, parts.pace))
         return self.summarise(parts.owned, parts.choice, parts.pace, exit_code=exit_code)
+
+    def let_out(self, parts: Parts) -> None:
+        """
+        Write out everything that has finished, and wait until it is delivered.
+
+        After a signal only the call at hand is waited for, as long as a running item would be.
+        """
+        publisher, coordinator, settings = parts.publisher, parts.coordinator, parts.choice.settings
+        while coordinator.room.until_done(publisher.publish) or not publisher.is_delivered:
+            publisher.wait(WAIT_S)
+            self.heed_signals(parts)
+            if parts.signals.count:
+                publisher.hurry(at_once=coordinator.interrupted_s is not None, grace_s=settings.term_grace_s)
+                if coordinator.interrupted_s is not None:
+                    return
+
+    def end(self, parts: Parts) -> None:
+        """Have the command of --on-end told how the run went, once the ledger is free."""
+        settings, publisher = parts.choice.settings, parts.publisher
+        if settings.end_command is not None:
+            folder = os.path.dirname(parts.owned.connection.files.ledger)
+            self.ending = EndCommand(ShellCommand(settings.end_command, folder), publisher.summary(), settings.output, self.request.note)
 
     def verdict(self, parts: Parts) -> tuple[RunState, str | None, int]:
         """Return state, reason and exit code of a run that has stopped."""
@@ -208,11 +281,16 @@ class Session:
         if parts.signals.count:
             return RunState.HALTED, f"stopped by {parts.signals.name}", parts.signals.exit_code
         if stopping is not None and stopping.cancelled:
-            return RunState.CANCELLED, stopping.reason, stopping.exit_code
+            return RunState.CANCELLED, stopping.reason, CANCELLED
+        if parts.publisher.failure is not None:
+            return RunState.HALTED, parts.publisher.failure.reason, HALTED
         if stopping is not None and (active.open_count or not active.intake_complete):
-            return RunState.HALTED, stopping.reason, stopping.exit_code
+            code = finished_code(active, parts.choice.settings) if stopping.exit_code is None else stopping.exit_code
+            return RunState.HALTED, stopping.reason, code
         if feeder is not None and feeder.problem is not None:
             return RunState.HALTED, f"{BAD_INPUT}{feeder.problem.what}", HALTED
+        if parts.choice.left_alone is not None and active.open_count:
+            return RunState.HALTED, parts.choice.left_alone, HALTED
         if not active.intake_complete:
             return RunState.HALTED, "intake is incomplete: start the same command again with its input", HALTED
         return RunState.FINISHED, None, finished_code(active, parts.choice.settings)
@@ -227,6 +305,7 @@ class Session:
         ledger, active = parts.owned.connection, parts.choice.active
         if state == RunState.CANCELLED:
             cancel_open_items(ledger, active)
+        parts.coordinator.phase.end()
         conclude(ledger, active, state, reason=reason, exit_code=exit_code, elapsed_us=parts.pace.elapsed_us, now_us=now_us())
         ledger.checkpoint(truncate=True)
 
@@ -283,53 +362,9 @@ def calm_collector() -> Iterator[None]:
 
 
 def finished_code(active: ActiveRun, settings: RunSettings) -> int:
-    """Return 1 when more items of a finished run failed or were cancelled than is tolerated, else 0."""
+    """Return 1 when more items of a finished run failed or were cancelled than is tolerated, else 0; those that the input lost are neither."""
     counts = active.view()
     limit = Limit.parse(settings.tolerate, option="--tolerate") if settings.tolerate else None
-    return int(not tolerated(limit, counts.total, counts.failed + counts.quarantined + counts.cancelled))
-
-
-def first_phase(ledger: Connection, choice: Choice, flow: dict[str, Any]) -> Phase:
-    """Return what the items are handed out for first: the preflight check where there is one that was not made, else to be handled."""
-    checked = flow.get("preflight", 0)
-    if choice.settings.preflight is None or checked == CHECKED:
-        return handling(ledger, choice)
-    return Checking(ledger, choice.active, int(checked))
-
-
-def handling(ledger: Connection, choice: Choice) -> Handling:
-    """Return the phase in which items run through the handler."""
-    settings = choice.settings
-    chosen = BatchSettings(settings.batch_size, settings.batch_seconds, settings.memory_threshold)
-    return Handling(ledger, choice.active, RetryPolicy.of(settings), strategy(settings.batch_strategy, chosen))
-
-
-def resuming_text(active: ActiveRun) -> str:
-    """Return what a person is told when a run goes on."""
-    counts = active.view()
-    failed = counts.failed + counts.quarantined
-    more = "" if active.intake_complete else " so far, intake goes on"
-    return f"resuming: {counts.ended - failed:,} done, {failed:,} failed, {counts.left:,} left{more}"
-
-
-def stopping_text(parts: Parts) -> str:
-    """Return what a person is told at the first signal."""
-    counts = parts.choice.active.view()
-    total = f"{counts.total:,}" if parts.choice.active.intake_complete else f"{counts.total:,} so far"
-    within = shown_duration(parts.choice.settings.drain_s)
-    return f"stopping after the items in flight, within {within} (again: at once); {counts.ended:,} of {total} done, the same command goes on"
-
-
-def progress_of(parts: Parts) -> Progress:
-    """Return what a progress line shows now."""
-    active, pace = parts.choice.active, parts.pace
-    counts = active.view()
-    return Progress(
-        run_name=active.name,
-        counts=counts,
-        intake_complete=active.intake_complete,
-        items_per_s=pace.rate,
-        eta_s=eta_s(counts.left, pace.rate, complete=active.intake_complete),
-        elapsed_s=pace.elapsed_us / 1e6,
-        batch_count=active.batch_count,
+    return int(
+        not tolerated(limit, counts.total - active.gone_count, counts.failed + counts.quarantined + counts.cancelled - active.gone_count)
     )

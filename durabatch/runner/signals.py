@@ -66,6 +66,10 @@ class Signals:
         with contextlib.suppress(OSError):
             os.write(self.write_end, b"s")
 
+    def wake(self) -> None:
+        """Wake the coordinator, as a signal does; OSError when it is awake anyway."""
+        os.write(self.write_end, b"w")
+
     @property
     def exit_code(self) -> int:
         """128 and the number of the first signal."""

@@ -54,7 +54,11 @@ def end_strays(files: LedgerFiles, cells: Iterable[Cell]) -> WorkersLock:
         return lock
     lock.close()
     pids = ", ".join(map(str, holders(files.workers))) or "unknown"
-    raise StrayWorkersError(shown(files.ledger), f"workers of an earlier run are still alive (pid {pids})", "End them (kill -9), then start the same command again.")
+    raise StrayWorkersError(
+        shown(files.ledger),
+        f"workers of an earlier run are still alive (pid {pids})",
+        "End them (kill -9), then start the same command again.",
+    )
 
 
 def wait_until_free(lock: WorkersLock, seconds: float) -> bool:

@@ -104,7 +104,9 @@ class Supervisor:
         if self.ends_itself and len(running) > 1 and not self.has_heard(member, now_s):
             return
         guilty = self.guilty(member, late, running)
-        member.doom = Doom(now_s, timed_out={cell.item_id or 0: timeout_text(limit_s) for cell, limit_s in guilty.items()}, killed=self.ends_itself)
+        member.doom = Doom(
+            now_s, timed_out={cell.item_id or 0: timeout_text(limit_s) for cell, limit_s in guilty.items()}, killed=self.ends_itself
+        )
         if self.ends_itself:
             self.pool.kill_one(member.number)
         else:
@@ -153,5 +155,7 @@ class Supervisor:
         for number, bytes_ in self.resident(self.pool.pids()).items():
             member = self.crew.members.get(number)
             if bytes_ > limit_bytes and member is not None and member.doom is None:
-                member.doom = Doom(now_s, out_of_memory=f"out of memory ({bytes_ >> 20:,} MiB, limit {limit_bytes >> 20:,} MiB)", killed=True)
+                member.doom = Doom(
+                    now_s, out_of_memory=f"out of memory ({bytes_ >> 20:,} MiB, limit {limit_bytes >> 20:,} MiB)", killed=True
+                )
                 self.pool.kill_one(number)

@@ -18,6 +18,8 @@ __all__ = ["RSS_UNIT", "Outcomes", "peak_rss_bytes"]
 
 #: What ``getrusage`` counts memory in.
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+#: Values in one frame, unless one alone is larger: who reads a value unpacks no more than that.
+FRAME_BYTES = 256 * 1024
 
 
 class Outcomes:
@@ -26,7 +28,7 @@ class Outcomes:
 
     Args:
         worker: The worker's number, part of every record.
-        inline_bytes: Values up to this many bytes of JSON travel as they are; bigger ones are packed, batch by batch.
+        inline_bytes: Values up to this many bytes of JSON travel as they are; bigger ones are packed into frames of their batch.
         dispatch_id: The dispatch.
 
     Attributes:
@@ -41,8 +43,10 @@ class Outcomes:
         self._lock = threading.Lock()
         self._succeeded: list[Success] = []
         self._failed: list[Failure] = []
-        self._packed: dict[int, list[Packed]] = {}
-        self._raw: dict[int, bytearray] = {}
+        self._packed: list[Packed] = []
+        #: (batch_id, values) of each frame, and the last frame of each batch.
+        self._raw: list[tuple[int, bytearray]] = []
+        self._last: dict[int, int] = {}
         self._spends: dict[int, dict[str, float]] = {}
 
     def __bool__(self) -> bool:
@@ -74,19 +78,21 @@ class Outcomes:
             succeeded = self._succeeded[:]
             del self._succeeded[: len(succeeded)]
             failed, self._failed = self._failed, []
-            packed, self._packed = self._packed, {}
-            raw, self._raw = self._raw, {}
+            packed, self._packed = self._packed, []
+            raw, self._raw, self._last = self._raw, [], {}
             self.waiting_bytes = 0
-        frames = [frame_of(batch_id, bytes(data)) for batch_id, data in raw.items()]
-        entries = [(*entry[:5], index, *entry[6:]) for index, batch_id in enumerate(raw) for entry in packed[batch_id]]
-        spends = self._take_spends(succeeded, entries, failed) if self._spends else {}
-        return Flush(self.dispatch_id, succeeded, entries, frames, failed, finished, peak_rss_bytes(), spends)
+        frames = [frame_of(batch_id, data) for batch_id, data in raw]
+        spends = self._take_spends(succeeded, packed, failed) if self._spends else {}
+        return Flush(self.dispatch_id, succeeded, packed, frames, failed, finished, peak_rss_bytes(), spends)
 
     def _pack(self, batch_id: int, work: Work, started_at_us: int, duration_us: int, data: bytes) -> None:
         with self._lock:
-            raw = self._raw.setdefault(batch_id, bytearray())
-            entry = (work[0], work[1], self._worker, started_at_us, duration_us, 0, len(raw), len(data))
-            self._packed.setdefault(batch_id, []).append(entry)
+            frame = self._last.get(batch_id)
+            if frame is None or len(self._raw[frame][1]) + len(data) > FRAME_BYTES:
+                frame = self._last[batch_id] = len(self._raw)
+                self._raw.append((batch_id, bytearray()))
+            raw = self._raw[frame][1]
+            self._packed.append((work[0], work[1], self._worker, started_at_us, duration_us, frame, len(raw), len(data)))
             raw += data
 
     def _take_spends(self, succeeded: list[Success], packed: list[Packed], failed: list[Failure]) -> dict[int, dict[str, float]]:
@@ -107,6 +113,6 @@ def peak_rss_bytes() -> int:
         return max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT)
 
 
-def frame_of(batch_id: int, raw: bytes) -> Frame:
+def frame_of(batch_id: int, raw: bytearray) -> Frame:
     """Return the values of a batch, back to back, as a checked and compressed frame."""
     return Frame(batch_id, len(raw), frame_digest(raw), pack_frame(raw))

@@ -273,27 +273,32 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._bytes = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[memoryview]:
         """
-        Add *data* and return the bodies of all frames that are complete now, in order.
+        Add *data* and return the bodies of all frames that are complete now, in order. They are not copied: big ones should not be kept.
 
         Raises:
             ProtocolError: The bytes are no frame. The stream is of no further use.
         """
         self._bytes += data
-        bodies: list[bytes] = []
+        view = memoryview(self._bytes)
+        bodies: list[memoryview] = []
         start = 0
-        while len(self._bytes) - start >= HEADER.size:
-            magic, length, checksum = HEADER.unpack_from(self._bytes, start)
+        while len(view) - start >= HEADER.size:
+            magic, length, checksum = HEADER.unpack_from(view, start)
             if magic != MAGIC or length > MAX_FRAME_BYTES:
                 raise ProtocolError("the pipe holds bytes that are no frame")
             end = start + HEADER.size + length
-            if len(self._bytes) < end:
+            if len(view) < end:
                 break
-            body = bytes(self._bytes[start + HEADER.size : end])
+            body = view[start + HEADER.size : end]
             if zlib.crc32(body) != checksum:
                 raise ProtocolError("a frame has a wrong checksum")
             bodies.append(body)
             start = end
-        del self._bytes[:start]
+        if start:
+            self._bytes = bytearray(view[start:])
+        else:
+            # Bytes that are looked at cannot grow.
+            view.release()
         return bodies

@@ -30,6 +30,11 @@ INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_u
 INSERT OR FAIL INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us, peak_rss_bytes)
 SELECT ?1 + rowid - 1, 1, ?2, 'succeeded', ?3 + (value >> 32), value & 0xFFFFFFFF, ?5 FROM carray(?4);
 
+-- The last attempts of items that were just ended by a value that was known already.
+-- name: attempt_insert_cached
+INSERT OR FAIL INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us, is_cached)
+SELECT item_id, attempt_count, 0, 'succeeded', ?2, 0, 1 FROM item WHERE item_id IN carray(?1);
+
 -- What the attempt that was just recorded as a success has spent.
 -- name: attempt_set_spent
 UPDATE attempt SET spent = ?3 WHERE item_id = ?1 AND number = ?2;
@@ -47,12 +52,12 @@ GROUP BY item.item_id;
 
 -- name: attempt_list_of_item
 SELECT number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail,
-       error_group, remedy, peak_rss_bytes, spent, signal
+       error_group, remedy, peak_rss_bytes, spent, signal, is_cached
 FROM attempt WHERE item_id = ?1 ORDER BY number;
 
 -- name: attempt_get
 SELECT number, worker, outcome, started_at_us, duration_us, error_type, error_message, traceback, exit_code, stdout_tail, stderr_tail,
-       error_group, remedy, peak_rss_bytes, spent, signal
+       error_group, remedy, peak_rss_bytes, spent, signal, is_cached
 FROM attempt WHERE item_id = ?1 AND number = ?2;
 
 -- What the attempts of each run have spent, unit by unit: what `verify` compares with the run.

@@ -37,6 +37,15 @@ SELECT batch_id, number FROM batch
 WHERE run_id = :run_id AND finished_at_us IS NOT NULL AND published_at_us IS NULL
 ORDER BY batch_id LIMIT :limit;
 
+-- Finished batches that nobody was called about yet; those alone whose file is written, where files are wanted (*:published*).
+-- name: batch_list_undelivered
+SELECT batch_id, number, item_count FROM batch
+WHERE run_id = :run_id AND finished_at_us IS NOT NULL AND delivered_at_us IS NULL AND (published_at_us IS NOT NULL OR NOT :published)
+ORDER BY batch_id LIMIT :limit;
+
+-- name: batch_count_published
+SELECT count(*) FROM batch WHERE run_id = ?1 AND published_at_us IS NOT NULL;
+
 -- The first batch that has not finished: where batches leave in their order, none behind it may.
 -- name: batch_first_open
 SELECT number FROM batch WHERE run_id = ?1 AND finished_at_us IS NULL ORDER BY batch_id LIMIT 1;
@@ -44,6 +53,13 @@ SELECT number FROM batch WHERE run_id = ?1 AND finished_at_us IS NULL ORDER BY b
 -- Every file is to be written again: the output goes to another place.
 -- name: batch_mark_all_unpublished
 UPDATE batch SET published_at_us = NULL WHERE run_id = ?1 AND published_at_us IS NOT NULL;
+
+-- Every batch of a run stands in the one file that was written at its end.
+-- name: batch_mark_all_published
+UPDATE batch SET published_at_us = ?2 WHERE run_id = ?1 AND finished_at_us IS NOT NULL AND published_at_us IS NULL;
+
+-- name: batch_mark_delivered
+UPDATE batch SET delivered_at_us = :now_us WHERE batch_id = :batch_id AND finished_at_us IS NOT NULL;
 
 -- name: batch_mark_published
 UPDATE batch SET published_at_us = :now_us WHERE batch_id = :batch_id AND finished_at_us IS NOT NULL;
@@ -68,12 +84,40 @@ UPDATE batch
 SET ended_count     = ended_count - again.count,
     failed_count    = failed_count - again.failed,
     finished_at_us  = NULL,
-    published_at_us = NULL
+    published_at_us = NULL,
+    delivered_at_us = NULL
 FROM (
     SELECT batch_id, count(*) AS count, sum(state NOT IN ('succeeded', 'skipped')) AS failed FROM item
     WHERE item_id IN carray(?1) AND batch_id IS NOT NULL GROUP BY batch_id
 ) AS again
 WHERE batch.batch_id = again.batch_id;
+
+-- The input no longer has these items: they end as cancelled, whatever they were, and their batches are another thing to publish.
+-- name: batch_withdraw
+UPDATE batch
+SET ended_count     = ended_count + gone.waiting,
+    failed_count    = failed_count + gone.failing,
+    finished_at_us  = CASE WHEN sealed AND ended_count + gone.waiting = item_count THEN coalesce(finished_at_us, ?2) END,
+    published_at_us = NULL,
+    delivered_at_us = NULL
+FROM (
+    SELECT batch_id, sum(state IN ('pending', 'scheduled')) AS waiting, sum(state IN ('pending', 'scheduled', 'succeeded', 'skipped')) AS failing
+    FROM item WHERE item_id IN carray(?1) AND batch_id IS NOT NULL GROUP BY batch_id
+) AS gone
+WHERE batch.batch_id = gone.batch_id;
+
+-- Is one of these items in a batch whose output is written?
+-- name: batch_any_published
+SELECT 1 FROM item JOIN batch USING (batch_id) WHERE item.item_id IN carray(?1) AND batch.published_at_us IS NOT NULL LIMIT 1;
+
+-- name: batch_standing
+SELECT number, finished_at_us IS NOT NULL FROM batch WHERE batch_id = ?1;
+
+-- Where a batch begins: its first item.
+-- name: batch_first_item
+SELECT min(item.item_id)
+FROM batch JOIN item ON item.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id
+WHERE batch.run_id = ?1 AND batch.number = ?2;
 
 -- The counters as the rows have them, where they differ: what `verify` lists. Items outside the bounds of their batch are another rule.
 -- name: batch_recount

@@ -1,4 +1,5 @@
--- item: one unit of input. Written by submit, claim, finish, accuse, release, recover, skip, cancel and retry; each move has one statement.
+-- item: one unit of input. Written by submit, claim, finish, accuse, release, recover, skip, cancel, retry, redo, withdraw and hold; each
+-- move has one statement. An item that the input has lost is cancelled, with source_position 0; one that is held back is due at 2^60 or later.
 
 -- Hand a stretch of fresh items to a dispatch; they join a batch here.
 -- name: item_claim_fresh
@@ -23,6 +24,17 @@ WHERE item_id BETWEEN ?1 AND ?2 AND dispatch_id = ?3;
 UPDATE item
 SET state = 'succeeded', dispatch_id = NULL, attempt_count = attempt_count + 1
 WHERE item_id IN carray(?1) AND dispatch_id = ?2;
+
+-- End waiting items by a value that is known already, without a dispatch. Two forms: a stretch of fresh items, and any that wait.
+-- name: item_answer_range
+UPDATE item
+SET state = 'succeeded', batch_id = ?3, attempt_count = attempt_count + 1
+WHERE item_id BETWEEN ?1 AND ?2 AND state = 'pending' AND due_at_us IS NULL;
+
+-- name: item_answer_some
+UPDATE item
+SET state = 'succeeded', batch_id = ?2, due_at_us = NULL, attempt_count = attempt_count + 1
+WHERE item_id IN carray(?1) AND state IN ('pending', 'scheduled');
 
 -- Record an attempt that did not succeed, where this dispatch still holds the item; the new state was decided in flow/.
 -- name: item_end_attempt
@@ -78,11 +90,11 @@ LIMIT :limit;
 -- name: item_highest_priority
 SELECT priority FROM item WHERE run_id = ?1 AND priority <= ?2 AND due_at_us IS NOT NULL ORDER BY priority DESC LIMIT 1;
 
--- Pending items from an id on, whatever their place: what a preflight check reads.
+-- Pending items from an id on, whatever their place, those left out that are held back: what a preflight check reads.
 -- name: item_list_pending
 SELECT item_id, attempt_count + 1, key, payload
 FROM item
-WHERE item_id BETWEEN :first_item_id AND :last_item_id AND state = 'pending'
+WHERE item_id BETWEEN :first_item_id AND :last_item_id AND state = 'pending' AND coalesce(due_at_us, 0) < 1152921504606846976
 ORDER BY item_id
 LIMIT :limit;
 
@@ -90,7 +102,7 @@ LIMIT :limit;
 -- name: item_list_suspects
 SELECT item.item_id, item.attempt_count + 1, item.key, item.payload, item.batch_id, item.state
 FROM suspect JOIN item USING (item_id)
-WHERE suspect.run_id = :run_id AND suspect.group_number = :group_number AND item.state = 'pending'
+WHERE suspect.run_id = :run_id AND suspect.group_number = :group_number AND item.state = 'pending' AND coalesce(item.due_at_us, 0) < 1152921504606846976
 ORDER BY item.item_id;
 
 -- Fresh items from the watermark on, in input order.
@@ -101,21 +113,21 @@ WHERE item_id BETWEEN :first_item_id AND :last_item_id AND state = 'pending' AND
 ORDER BY item_id
 LIMIT :limit;
 
--- Does any item that stands outside the input order still lack a batch?
+-- Does any item that stands outside the input order still lack a batch? Those that are held back join none now.
 -- name: item_has_due_without_batch
-SELECT 1 FROM item WHERE run_id = ?1 AND due_at_us IS NOT NULL AND batch_id IS NULL LIMIT 1;
+SELECT 1 FROM item WHERE run_id = ?1 AND due_at_us < 1152921504606846976 AND batch_id IS NULL LIMIT 1;
 
 -- When the next item outside the input order is due; a due time that has passed means that one is ready.
 -- name: item_next_due
 SELECT due_at_us FROM item
-WHERE run_id = ?1 AND due_at_us IS NOT NULL
+WHERE run_id = ?1 AND due_at_us < 1152921504606846976
   AND NOT EXISTS (SELECT 1 FROM suspect WHERE suspect.item_id = item.item_id AND suspect.group_number IS NOT NULL)
 ORDER BY due_at_us LIMIT 1;
 
 -- When the first item is due that waits for a time of its own: ranks and returned items were due before the run was made.
 -- name: item_next_waiting
 SELECT item.due_at_us FROM run
-JOIN item ON item.run_id = run.run_id AND item.due_at_us > run.created_at_us
+JOIN item ON item.run_id = run.run_id AND item.due_at_us > run.created_at_us AND item.due_at_us < 1152921504606846976
 WHERE run.run_id = ?1 ORDER BY item.due_at_us LIMIT 1;
 
 -- Up to *?3* items outside the input order, and fresh ones of a stretch of ids: what `cancel` ends.
@@ -175,6 +187,7 @@ FROM item
 LEFT JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
 WHERE item.item_id IN (SELECT value FROM json_each(:item_ids)) AND item.run_id = :run_id
   AND item.state IN (SELECT value FROM json_each(:states))
+  AND NOT (item.state = 'cancelled' AND item.source_position = 0)
   AND (:error_type IS NULL OR attempt.error_type = :error_type)
   AND (:error_group IS NULL OR coalesce(attempt.error_group, attempt.error_type || ': ' || attempt.error_message) = :error_group)
 ORDER BY item.item_id;
@@ -200,17 +213,18 @@ GROUP BY attempt.error_message, attempt.remedy
 ORDER BY item_count DESC, min(item.item_id)
 LIMIT ?2;
 
--- The items of a batch with their results and last errors, in input order.
+-- A page of the items of a batch with their results and last errors, in input order.
 -- name: item_list_of_batch
 SELECT item.item_id, item.key, item.state, item.attempt_count - item.uncharged_count AS charged_count,
        attempt.error_type, attempt.error_message,
        result.value, result.segment_id, result.segment_offset, result.raw_bytes
 FROM batch
-JOIN item ON item.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id
+JOIN item ON item.item_id BETWEEN max(batch.first_item_id, :after + 1) AND batch.last_item_id AND item.batch_id = batch.batch_id
 LEFT JOIN result ON result.item_id = item.item_id
 LEFT JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count AND item.state <> 'succeeded'
-WHERE batch.batch_id = ?1
-ORDER BY item.item_id;
+WHERE batch.batch_id = :batch_id
+ORDER BY item.item_id
+LIMIT :limit;
 
 -- A page of the items of a span, in input order, with results and last errors.
 -- name: item_list_page
@@ -235,9 +249,95 @@ LEFT JOIN result ON result.item_id = item.item_id
 LEFT JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count AND item.state <> 'succeeded'
 ORDER BY chosen.key;
 
--- Keys and digests of a stretch of items: what a source that is read again is compared with.
--- name: item_list_identity
-SELECT key, digest FROM item WHERE item_id BETWEEN :first_item_id AND :last_item_id AND run_id = :run_id ORDER BY item_id LIMIT :limit;
+-- Items of a stretch of ids that the input has, as far as is known: what a source that is read again is compared with, row by row. Those that
+-- were submitted stand at negative positions.
+-- name: item_list_known
+SELECT item_id, key, digest, state, source_position
+FROM item
+WHERE item_id BETWEEN ?1 AND ?2 AND source_position > 0
+ORDER BY item_id LIMIT ?3;
+
+-- The same and, too, items that the input had lost and that were kept.
+-- name: item_list_known_and_kept
+SELECT item_id, key, digest, state, source_position
+FROM item
+WHERE item_id BETWEEN ?1 AND ?2 AND (source_position > 0 OR source_position = -4611686018427387904)
+ORDER BY item_id LIMIT ?3;
+
+-- The same for items whose keys have these hashes (*?1*), those included that the input had lost. CROSS: SQLite keeps this order of the loops.
+-- name: item_list_by_hash
+SELECT hash.value, item.item_id, item.key, item.digest, item.state, item.source_position
+FROM carray(?1) AS hash
+CROSS JOIN item_key ON item_key.run_id = ?2 AND item_key.key_hash = hash.value
+CROSS JOIN item ON item.item_id = item_key.item_id;
+
+-- name: item_get_known
+SELECT item_id, key, digest, state, source_position FROM item WHERE item_id = ?1;
+
+-- Contents of a stretch of items, and whether the input had lost them; not of those that were submitted.
+-- name: item_list_contents
+SELECT item_id, digest, source_position <= 0
+FROM item
+WHERE item_id BETWEEN ?1 AND ?2 AND (source_position >= 0 OR source_position = -4611686018427387904)
+ORDER BY item_id LIMIT ?3;
+
+-- Those of these items that may run again, with their states: ended ones that the input has.
+-- name: item_list_ended
+SELECT item_id, state FROM item
+WHERE item_id IN carray(?1) AND run_id = ?2 AND state NOT IN ('pending', 'scheduled', 'running')
+  AND NOT (state = 'cancelled' AND source_position = 0)
+ORDER BY item_id;
+
+-- A page of the ended items of a stretch of ids that the input has; *?4* is a JSON array of states.
+-- name: item_list_ended_in
+SELECT item_id FROM item
+WHERE item_id BETWEEN ?1 AND ?2 AND state IN (SELECT value FROM json_each(?4)) AND NOT (state = 'cancelled' AND source_position = 0)
+ORDER BY item_id LIMIT ?3;
+
+-- States of items of a run whose input may have changed, and whether the input had lost them.
+-- name: item_list_states
+SELECT item_id, state, state = 'cancelled' AND source_position = 0 FROM item WHERE item_id IN carray(?1) AND run_id = ?2 ORDER BY item_id;
+
+-- The input has another payload for an item, which waits or is to wait: whatever it may take is counted anew, and nothing is waited for.
+-- A dispatch that holds it is forgotten, so that what comes back of that changes nothing.
+-- name: item_amend
+UPDATE item
+SET payload = :payload, digest = :digest, source_position = :source_position, priority = coalesce(:priority, priority), state = 'pending',
+    due_at_us = CASE
+        WHEN state = 'pending' AND due_at_us IS NULL THEN :due_at_us
+        WHEN state = 'pending' OR due_at_us >= 1152921504606846976 THEN due_at_us
+        ELSE 0 END,
+    dispatch_id = NULL, uncharged_count = attempt_count, earlier_count = attempt_count
+WHERE item_id = :item_id;
+
+-- The row of an item stands elsewhere in the input.
+-- name: item_reposition
+UPDATE item SET source_position = ?2 WHERE item_id = ?1 AND NOT (state = 'cancelled' AND source_position = 0);
+
+-- These items are out; *?2* says that the input no longer has them.
+-- name: item_withdraw
+UPDATE item
+SET state = 'cancelled', due_at_us = NULL, source_position = CASE WHEN ?2 THEN 0 ELSE source_position END
+WHERE item_id IN carray(?1);
+
+-- Waiting items of a stretch of ids are not to run for now: due after the end of time, from where the due time that they had can be told.
+-- name: item_hold
+UPDATE item SET due_at_us = 1152921504606846976 + coalesce(due_at_us + 1, 0)
+WHERE item_id BETWEEN ?1 AND ?2 AND state IN ('pending', 'scheduled') AND coalesce(due_at_us, 0) < 1152921504606846976;
+
+-- They may run again, each at its time; those that the watermark has passed meanwhile are due at once.
+-- name: item_let_go
+UPDATE item
+SET due_at_us = CASE
+        WHEN due_at_us > 1152921504606846976 THEN due_at_us - 1152921504606846976 - 1
+        WHEN item_id < (SELECT next_item_id FROM run WHERE run.run_id = ?1) THEN 0 END
+WHERE run_id = ?1 AND due_at_us >= 1152921504606846976;
+
+-- name: item_count_held
+SELECT count(*) FROM item WHERE run_id = ?1 AND due_at_us >= 1152921504606846976;
+
+-- name: item_list_held_keys
+SELECT key FROM item WHERE run_id = ?1 AND due_at_us >= 1152921504606846976 ORDER BY item_id LIMIT ?2;
 
 -- What `verify` lists, at most twenty of a kind. Items outside every span of their run:
 -- name: item_list_outside_spans
@@ -259,6 +359,10 @@ SELECT item.item_id, run.next_item_id
 FROM item JOIN run USING (run_id)
 WHERE item.state = 'pending' AND item.due_at_us IS NULL AND item.item_id < run.next_item_id
 LIMIT 20;
+
+-- Items that the input has lost and that are not cancelled.
+-- name: item_list_lost_mismatch
+SELECT item_id, state FROM item WHERE source_position = 0 AND state <> 'cancelled' LIMIT 20;
 
 -- Running items of a dispatch that was never made.
 -- name: item_list_unknown_dispatch

@@ -89,6 +89,15 @@ UPDATE run SET binding_limit = ?2 WHERE run_id = ?1;
 -- name: run_set_state
 UPDATE run SET state = ?2, reason = ?3 WHERE run_id = ?1;
 
+-- The items of a run are being brought in line with another input: until that is done, no input is the recorded one.
+-- name: run_forget_fingerprint
+UPDATE run SET fingerprint = NULL WHERE run_id = ?1;
+
+-- A batch that is in the output file is open again: the file, which stays known as ours, is to be written anew.
+-- name: run_restart_output
+UPDATE run SET output = json_patch('{}', json_object('path', output ->> '$.path', 'failures', output -> '$.failures'))
+WHERE run_id = ?1 AND output <> '{}';
+
 -- How far the output file has grown.
 -- name: run_set_output
 UPDATE run SET output = ?2 WHERE run_id = ?1;
@@ -96,6 +105,10 @@ UPDATE run SET output = ?2 WHERE run_id = ?1;
 -- Whether items may come from any process, and, once they may not, whether any will come.
 -- name: run_set_open
 UPDATE run SET is_open = :is_open, intake_complete = :intake_complete WHERE run_id = :run_id;
+
+-- The input files as they stand now, when it was we who changed them.
+-- name: run_set_fingerprint
+UPDATE run SET fingerprint = ?2 WHERE run_id = ?1;
 
 -- name: run_set_pace
 UPDATE run SET elapsed_us = :elapsed_us, items_per_s = :items_per_s WHERE run_id = :run_id;
@@ -114,7 +127,8 @@ SELECT
     coalesce(sum(item.state = 'quarantined'), 0),
     coalesce(sum(item.state = 'undone'), 0),
     coalesce(sum(item.attempt_count), 0),
-    (SELECT count(*) FROM batch WHERE batch.run_id = ?1)
+    (SELECT count(*) FROM batch WHERE batch.run_id = ?1),
+    coalesce(sum(item.state = 'cancelled' AND item.source_position = 0), 0)
 FROM span
 JOIN item ON item.item_id BETWEEN span.first_item_id AND span.last_item_id AND item.run_id = span.run_id
 WHERE span.run_id = ?1;
@@ -122,7 +136,7 @@ WHERE span.run_id = ?1;
 -- The counters as they stand.
 -- name: run_list_counters
 SELECT run_id, total_count, pending_count, scheduled_count, running_count, succeeded_count, failed_count, skipped_count, cancelled_count,
-       quarantined_count, undone_count, attempt_count, batch_count
+       quarantined_count, undone_count, attempt_count, batch_count, gone_count
 FROM run ORDER BY run_id;
 
 -- Runs whose batches are not numbered from 1 to their count.

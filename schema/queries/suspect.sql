@@ -27,12 +27,12 @@ SELECT death_count FROM suspect WHERE item_id = ?1;
 -- The group that runs next: the first one of which an item waits.
 -- name: suspect_first_group
 SELECT suspect.group_number FROM suspect JOIN item USING (item_id)
-WHERE suspect.run_id = ?1 AND suspect.group_number IS NOT NULL AND item.state = 'pending'
+WHERE suspect.run_id = ?1 AND suspect.group_number IS NOT NULL AND item.state = 'pending' AND coalesce(item.due_at_us, 0) < 1152921504606846976
 ORDER BY suspect.group_number LIMIT 1;
 
 -- (in groups, of them waiting)
 -- name: suspect_count
-SELECT count(*), coalesce(sum(item.state = 'pending'), 0) FROM suspect JOIN item USING (item_id)
+SELECT count(*), coalesce(sum(item.state = 'pending' AND coalesce(item.due_at_us, 0) < 1152921504606846976), 0) FROM suspect JOIN item USING (item_id)
 WHERE suspect.run_id = ?1 AND suspect.group_number IS NOT NULL;
 
 -- Those of *?1* that are in a group.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
@@ -96,22 +97,33 @@ def test_items_come_from_iterables_specs_and_paths(here, form):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "item"), [([1, 2, 3], [1, 2, 4], 3), ([1, 2, 3], [0, 1, 2, 3], 1), ([1, 2, 3], [1, 2], 3), ([1, 2, 3], [1, 2, 3, 4], 4)]
-)
-def test_a_changed_list_is_refused(here, before, after, item):
-    """Another item, one more at either end, or one less: nothing is run, the message says from which item on, and fresh=True starts anew."""
+    ("before", "after", "told"),
+    [
+        ([1, 2, 3], [1, 2, 4], "1 new (4), 1 gone (3)"), ([1, 2, 3], [0, 1, 2, 3], "1 new (0), 0 gone"), ([1, 2, 3], [1, 2], "0 new, 1 gone (3)"),
+        ([1, 2, 3], [1, 2, 3, 4], "1 new (4), 0 gone"),
+    ],
+)  # fmt: skip
+def test_a_changed_list_is_refused(here, before, after, told):
+    """Another item, one more at either end, or one less: nothing is run, the message says what differs, and fresh=True starts anew."""
     assert len(list(durabatch.map(double, before, workers=0))) == 3
-    with pytest.raises(durabatch.InputChangedError, match=f"list has changed since the run was started: item {item} differs"):
+    with pytest.raises(durabatch.InputChangedError, match=re.escape(f"list has changed since run double was started: 0 changed, {told}")):
         list(durabatch.map(double, after, workers=0))
     assert len(here.calls()) == 3
     assert len(list(durabatch.map(double, after, workers=0, fresh=True))) == len(after)
     assert [run.name for run in durabatch.Ledger().runs()] == ["double", "double#2"]
+    with pytest.raises(durabatch.InputChangedError):
+        list(durabatch.map(double, before, workers=0))
+    results = durabatch.map(double, before, workers=0, on_change="source")
+    assert sorted(one.value for one in results if one.ok) == sorted(2 * item for item in before)
 
 
 def test_records_are_known_by_their_key_field(here):
     """The field that key= names, else one called key or id, else the place in the input."""
     people = [{"name": "ann", "id": 7}, {"name": "bob", "id": 8}]
-    assert {one.key: one.value for one in durabatch.map(name_of, people, workers=0, key="name", name="named")} == {"ann": "ann", "bob": "bob"}
+    assert {one.key: one.value for one in durabatch.map(name_of, people, workers=0, key="name", name="named")} == {
+        "ann": "ann",
+        "bob": "bob",
+    }
     assert {one.key for one in durabatch.map(name_of, people, workers=0, name="by id")} == {"7", "8"}
     nameless = [{"name": "ann"}, {"name": "ann"}]
     assert len({one.key for one in durabatch.map(name_of, nameless, workers=0, name="by place")}) == 2

@@ -15,7 +15,7 @@ from durabatch.ledger.paths import ledger_files
 from durabatch.models import AttemptView, Counts, Finding, RunStatus
 from tests import factory
 
-STATUS_KEYS = "run_id name state reason handler counts batch_count attempt_count intake_complete items_per_s eta_s started_at finished_at elapsed_s binding_limit exit_code spent forecast next_due_at last_order"
+STATUS_KEYS = "run_id name state reason handler counts batch_count attempt_count intake_complete items_per_s eta_s started_at finished_at elapsed_s binding_limit exit_code spent forecast next_due_at cached gone is_open bad_input_count duplicate_count last_order"
 COUNT_KEYS = "total pending scheduled running succeeded failed skipped cancelled quarantined undone"
 
 
@@ -194,7 +194,7 @@ def test_verify_says_how_many_rules_hold(finished, command):
 
 def test_verify_lists_what_is_broken_with_code_4(finished, command, monkeypatch):
     """Rule, place and what was found, harmless for a terminal, or the same as JSON."""
-    monkeypatch.setattr("durabatch.api.Ledger.verify", lambda _self: [Finding("counts agree", "run 1", "failed is 3, rows say 4\x1b[31m")])
+    monkeypatch.setattr("durabatch.api.ledger.Ledger.verify", lambda _self: [Finding("counts agree", "run 1", "failed is 3, rows say 4\x1b[31m")])
     done = command("verify")
     assert done.code == 4
     assert done.out.splitlines()[1] == r"counts agree  run 1  failed is 3, rows say 4\x1b[31m"

@@ -134,7 +134,7 @@ def test_a_changed_input_is_code_2_and_nothing_runs(process, here):
 def test_a_foreign_file_is_code_4(process, here):
     """A ledger that is none is not touched."""
     before = (here / "words.txt").read_bytes()
-    done = process("run", "jobs.py:echo", "words.txt", "--ledger", "words.txt", "-j0")
+    done = process("run", "jobs.py:echo", "items.jsonl", "--ledger", "words.txt", "-j0")
     assert done.code == 4
     assert (here / "words.txt").read_bytes() == before
 

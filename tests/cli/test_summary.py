@@ -59,6 +59,13 @@ def test_what_was_spent_stands_above_the_results():
     assert lines[0] == "spent:   usd 5.02 (about 10.04 when all is done), tokens 1,000"
 
 
+def test_what_the_cache_gave_is_told():
+    """How many items needed not be run."""
+    ended = summary(total=20_000, succeeded=20_000, errors=(), code=0)
+    lines = summary_lines(dataclasses.replace(ended, status=dataclasses.replace(ended.status, cached=1200)), verb="run", ledger="durabatch.db", took_s=1.0)
+    assert lines[0] == "cached:  1,200 of 20,000 from the cache"
+
+
 def test_commands_can_be_typed_where_the_user_stands():
     """A ledger that is not the default one is named in every command, quoted."""
     lines = summary_lines(summary(total=1, succeeded=1, errors=(), code=0, executed=1), verb="run", ledger="my ledger.db", took_s=1)

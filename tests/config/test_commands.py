@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 from durabatch.cli import starting
 from durabatch.config.keys import SETTINGS, for_verb
 from durabatch.config.template import template
+from durabatch.intake.spec import InputSpec
 from durabatch.models import RunSettings
 from durabatch.options import usable_cores
 
@@ -73,6 +75,11 @@ FLAGS = {
     "--max-result-bytes": ("2MiB", {"max_result_bytes": 2 << 20}),
     "--term-grace": ("1s", {"term_grace_s": 1.0}),
     "--drain": ("10s", {"drain_s": 10.0}),
+    "--cache-ttl": ("7d", {"cache_ttl_s": 604800.0}),
+    "--cache-size": ("2GiB", {"cache_bytes": 2 << 30}),
+    "--output-format": ("jsonl.zst", {"output_format": "jsonl.zst"}),
+    "--on-batch": ("./load.sh", {"batch_command": "./load.sh"}),
+    "--on-end": ("./tell.sh", {"end_command": "./tell.sh"}),
 }
 
 
@@ -106,21 +113,53 @@ def asked(jobs, command, monkeypatch):
 def test_every_flag_reaches_the_settings_of_the_run(asked):
     """On run, exec, resume and retry alike, and nothing else changes."""
     words = [word for flag, (text, _) in FLAGS.items() for word in (flag, text)]
-    words += ["--keep-order", "--budget", "usd=5", "--budget", "tokens=1000", "--output", "out"]
+    words += ["--keep-order", "--cache", "--budget", "usd=5", "--budget", "tokens=1000", "--output", "out"]
     wanted = {name: value for _, fields in FLAGS.values() for name, value in fields.items()}
-    wanted |= {"keep_order": True, "budget": {"usd": 5.0, "tokens": 1000.0}, "output": os.path.abspath("out")}
-    started = ["--priority", "p", "--order", "smallest", "--preflight", "jobs.py:check"]
+    wanted |= {"keep_order": True, "cache": True, "budget": {"usd": 5.0, "tokens": 1000.0}, "output": os.path.abspath("out")}
+    started = ["--priority", "p", "--order", "smallest", "--preflight", "jobs.py:check", "--on-bad-input", "skip", "--dedupe", "last"]
     check = {"kind": "python", "target": os.path.abspath("jobs.py:check")}
-    more = {"priority": "p", "order": "smallest", "preflight": check}
-    assert asked("run", "jobs.py:work", "words.txt", *words, *started, "--param", "mark=!").settings == RunSettings(
-        **wanted, **more, params={"mark": "!"}
+    more = {"priority": "p", "order": "smallest", "preflight": check, "on_bad_input": "skip", "dedupe": "last"}
+    idle, idle_for = ["--idle-exit", "60s"], {"idle_exit_s": 60.0}
+    assert asked("run", "jobs.py:work", "words.txt", *words, *started, *idle, "--param", "mark=!").settings == RunSettings(
+        **wanted, **more, **idle_for, params={"mark": "!"}
     )
-    assert asked("exec", "words.txt", *words, *started, "--retry-exit", "75,111", "--", "true").settings == RunSettings(
-        **wanted, **more, retry_exit=(75, 111)
+    assert asked("exec", "words.txt", *words, *started, *idle, "--retry-exit", "75,111", "--", "true").settings == RunSettings(
+        **wanted, **more, **idle_for, retry_exit=(75, 111)
     )
-    assert asked("resume", *words, "--retry-exit", "1").overrides == {**wanted, "retry_exit": (1,)}
+    assert asked("run", "jobs.py:work", "words.txt", "--shuf", "7").settings.shuf == 7
+    assert asked("resume", *words, *idle, "--retry-exit", "1").overrides == {**wanted, **idle_for, "retry_exit": (1,)}
+    assert asked("work", "nightly", *words, *idle).overrides == {**wanted, **idle_for}
     assert asked("retry", *words).overrides == wanted
-    assert {one.flag for one in for_verb("resume") if one.field} == {*FLAGS, "--keep-order", "--budget", "--output", "--retry-exit"}
+    of = {name: {one.flag for one in for_verb(name) if one.field} for name in ("run", "resume", "work", "retry")}
+    assert of["retry"] == {*FLAGS, "--keep-order", "--cache", "--budget", "--output", "--retry-exit"}
+    assert of["resume"] - of["retry"] == {"--idle-exit"}
+    assert of["resume"] - of["work"] == {"--retry-exit"}
+    assert of["run"] - of["resume"] == {"--priority", "--order", "--preflight", "--on-bad-input", "--dedupe", "--shuf", "--param"}
+
+
+def test_every_flag_of_the_input_reaches_the_spec(asked):
+    """Under its own name, on run, exec and plan alike; what a setting is called, a field of the spec is called."""
+    words = {
+        "--format": "chunks", "--encoding": "latin-1", "--include": "*.md", "--exclude": "build/*", "--min-size": "1KiB", "--max-size": "1MiB",
+        "--chunk-size": "2KiB", "--overlap": "64", "--group-by": "path", "--range": "2:9", "--limit": "5", "--select": "a,b", "--sample": "3",
+    }  # fmt: skip
+    given = [word for pair in words.items() for word in pair] + ["--no-hidden"]
+    stored = asked("run", "jobs.py:work", ".", *given).source_spec
+    assert stored == asked("exec", ".", *given, "--", "true").source_spec
+    assert stored == dataclasses.asdict(
+        InputSpec(
+            inputs=(".",), format="chunks", encoding="latin-1", include=("*.md",), exclude=("build/*",), hidden=False, min_size=1024,
+            max_size=1 << 20, chunk_size=2048, overlap=64, group_by="path", range="2:9", limit=5, select=("a", "b"), sample=3,
+        )
+    )  # fmt: skip
+    records = ["--key", "id", "--delimiter", ";", "--format", "csv"]
+    assert asked("run", "jobs.py:work", "words.txt", *records).source_spec == dataclasses.asdict(
+        InputSpec(inputs=("words.txt",), format="csv", key="id", delimiter=";")
+    )
+    assert asked("run", "jobs.py:work", "words.txt", "--files").source_spec["files"] is True
+    assert asked("run", "jobs.py:work", "words.txt", "--null").source_spec["null"] is True
+    assert asked("run", "jobs.py:work", "words.txt", "--format", "jsonl", "--numbers", "text").source_spec["numbers"] == "text"
+    assert asked("run", "jobs.py:work", "words.txt", "--format", "xlsx", "--sheet", "Two").source_spec["sheet"] == "Two"
 
 
 def test_without_flags_a_run_has_the_defaults(asked):
@@ -343,7 +382,7 @@ def test_init_writes_every_setting_as_a_comment(jobs, command, asked):
     text = (jobs / "durabatch.toml").read_text()
     assert tomllib.loads(text) == {}
     assert set(tomllib.loads(uncommented(text))) == set(SETTINGS)
-    (jobs / "durabatch.toml").write_text(uncommented(text).replace("limit = 10", 'mark = "!"'))
+    (jobs / "durabatch.toml").write_text(uncommented(text).replace("{ limit = 10 }", '{ mark = "!" }'))
     assert command("check", "--set", "--json").code == 0
     assert tomllib.loads(uncommented(text))["profile"] == {"gentle": {"workers": 1, "rate": "50/1m"}}
 

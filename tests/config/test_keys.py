@@ -17,9 +17,16 @@ from durabatch.models import RunSettings
 from durabatch.options import usable_cores
 
 every = pytest.mark.parametrize("key", SETTINGS)
-WORKING = ("run", "exec", "resume", "retry")
+WORKING = ("run", "exec", "plan", "resume", "retry", "work", "submit")
 #: Options that are for one call, of verbs that have settings.
-NO_SETTINGS = {"traceback", "help", "handler", "trust_ledger", "error_type", "group", "where", "states", "keys"}
+NO_SETTINGS = {"traceback", "help", "handler", "trust_ledger", "error_type", "group", "where", "states", "keys", "as_json"}
+#: The same of one verb alone; the names mean something else elsewhere.
+OWN = {"plan": {"full", "output"}, "submit": {"priority", "due"}}
+#: Settings that say how an input is read.
+INTAKE = {
+    "format", "key", "delimiter", "sheet", "encoding", "null", "numbers", "files", "include", "exclude", "hidden", "gitignore", "min_size",
+    "max_size", "chunk_size", "overlap", "group_by", "range", "limit", "select", "sample",
+}  # fmt: skip
 
 
 def options_of(verb: str) -> dict[str, click.Option]:
@@ -52,20 +59,26 @@ def test_every_option_of_a_working_verb_is_a_setting(verb):
     found = options_of(verb)
     wanted = {one.key for one in for_verb(verb) if not one.is_argument}
     assert wanted <= set(found)
-    assert set(found) - wanted <= NO_SETTINGS
+    assert set(found) - wanted <= NO_SETTINGS | OWN.get(verb, set())
     for key in wanted:
         assert SETTINGS[key].flag in found[key].opts
         assert found[key].help
 
 
 def test_run_offers_all_but_what_is_of_commands_alone():
-    """Options of run, exec, resume and retry differ only where they would mean nothing."""
+    """Options of the verbs that work or read differ only where they would mean nothing."""
     of = {verb: {one.key for one in for_verb(verb)} for verb in WORKING}
     assert of["run"] ^ of["exec"] == {"handler", "param", "shell", "parse", "retry_exit"}
-    assert of["resume"] == of["retry"]
+    assert of["resume"] - of["retry"] == {"on_change", "from_item", "from_batch", "idle_exit"}
+    assert of["retry"] - of["resume"] == set()
     assert of["exec"] - of["resume"] == {
-        "input", "name", "fresh", "shell", "parse", "format", "files", "include", "key", "delimiter", "encoding", "null", "priority", "order",
-        "preflight", "preflight_only", "retry_failed",
+        *INTAKE, "input", "name", "fresh", "shell", "parse", "priority", "order", "shuf", "on_bad_input", "dedupe", "preflight", "preflight_only",
+        "retry_failed", "dry_run", "open",
+    }  # fmt: skip
+    assert of["run"] - of["plan"] == {"dry_run", "open", "idle_exit", "output"}
+    assert of["work"] - of["resume"] == set()
+    assert of["submit"] == {
+        *INTAKE, "input", "on_bad_input", "max_item_bytes", "profile", "ledger", "durability", "allow_network_fs", "color",
     }  # fmt: skip
 
 

@@ -67,6 +67,7 @@ def refused(call, *arguments) -> str:
         ("keep_order", "yes", True),
         ("keep_order", "0", False),
         ("include", "*.py,*.pyi", ("*.py", "*.pyi")),
+        ("select", "r-1, 7,r-1", ("r-1", "7")),
         ("input", "a, b.csv", ("a, b.csv",)),
         ("param", "limit=10,mark=a=b", {"limit": "10", "mark": "a=b"}),
         ("param", '{"limit": 10, "mark": "10"}', {"limit": 10, "mark": {LITERAL: "10"}}),
@@ -87,6 +88,7 @@ def test_params_are_shown_as_they_were_given():
 @pytest.mark.parametrize(
     ("key", "text", "sentence"),
     [
+        ("select", "a,,b", "--select: a key is empty"),
         ("workers", "0x2", "--workers: '0x2' is not a number of workers. Use 1 to 4096, 'auto' or 'N%'; 0 runs items in this process."),
         ("concurrency", "0", "--concurrency: '0' is not a whole number >= 1. Use 1 to 10,000."),
         ("retries", "-1", "--retries: '-1' is not a whole number >= 0. Use 0 to 1,000,000."),
@@ -147,6 +149,7 @@ def test_a_wrong_text_is_one_sentence_with_the_way_out(key, text, sentence):
         ("memory_limit", {}, "expected a size such as '16MiB', got a table"),
         ("keep_order", "yes", "expected true or false, got text 'yes'"),
         ("keep_order", 1, "expected true or false, got the number 1"),
+        ("select", [1.5], "expected a list of keys, got the number 1.5"),
         ("retry_on", [1], "expected a list of exception names, got the number 1"),
         ("retry_on", 3, "expected a list of exception names, got the number 3"),
         ("retry_exit", ["75"], "expected a list of exit codes, got text '75'"),

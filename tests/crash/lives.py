@@ -18,7 +18,8 @@ from durabatch.engine import results as reading
 from durabatch.errors import DurabatchError
 from durabatch.intake.source import Page
 from durabatch.models import RunSettings, Summary
-from durabatch.runner import coordinator, room, session
+from durabatch.runner import coordinator, log_moving, room, session
+from durabatch.runner.delivering import Deliverer
 from durabatch.runner.pool import Arrived, Died
 from durabatch.runner.request import RunRequest
 from durabatch.runner.room import Room
@@ -40,6 +41,7 @@ class Rows:
 
     description = "rows"
     key_note = None
+    repeatable = True
 
     def __init__(self, count: int = ITEMS) -> None:
         self.count = count
@@ -69,6 +71,17 @@ class ImpatientRoom(Room):
     def __init__(self, *args, **rest) -> None:
         looks = itertools.count(1)
         super().__init__(*args, **{**rest, "is_told_to_stop": lambda: next(looks) > TRIES})
+
+
+class PromptDeliverer(Deliverer):
+    """Calls at once, in the thread of the coordinator: what happens to storage, and when, is the same each time."""
+
+    def hand_over(self, batch_id, batch) -> None:
+        """Make the call."""
+        self.current = batch_id
+        for call in self.calls:
+            call(batch)
+        self.returned(None)
 
 
 class RulePool:
@@ -230,8 +243,9 @@ def live(path, *, life=1, vfs=None, recorder=None, durability="power", count=ITE
     with (
         mock.patch.object(session, "make_pool", lambda *_: pool),
         mock.patch.object(session, "Room", ImpatientRoom),
+        mock.patch.object(session, "deliverer_of", lambda on_batch, *_: PromptDeliverer((on_batch,))),
         mock.patch.object(room, "PAUSE_S", 0),
-        mock.patch.object(coordinator, "CHECKPOINT_FRAMES", CHECKPOINT_FRAMES),
+        mock.patch.object(log_moving, "FRAMES", CHECKPOINT_FRAMES),
         # A commit for every flush: the more commits, the more instants there are to lose power at.
         mock.patch.object(coordinator, "TOGETHER_S", 0),
     ):

@@ -7,6 +7,8 @@ Made once for each version of the schema and then kept as it is: a ledger of the
 first release the schema may still change, and the file is made anew.
 
     done        12 items: k1 .. k9 succeeded, among them k5 whose value is packed; k10 .. k12 failed, at the second try
+    changed     from schema 3 on, 4 items: h1 had another payload once, h3 was taken out when the input lost it, h4 came later
+    cached      from schema 3 on, the 3 items that the input then had, all of them answered by the cache
     limits      from schema 2 on, 4 items: l1 spent half a dollar, l2 was skipped, l3 and l4 wait for a second try in the year 2286
     cut         8 items, the coordinator killed by the fifth: the four before it are recorded, the fifth had begun
 """
@@ -35,6 +37,9 @@ def limits(item, ctx):
         raise durabatch.Skip("nothing in it", remedy="Put something in.")
     raise ConnectionError(f"no answer from {item}")
 
+def rack(item):
+    return item["rack"] + "!"
+
 def work(item):
     if item == "k5":
         return {"item": item, "text": "packed " * 500}
@@ -59,6 +64,16 @@ if __name__ == "__main__":
     done = ledger.run("ledger_jobs:work", [f"k{number}" for number in range(1, 13)], name="done", workers=1, batch_size=5, max_attempts=2)
     assert (done.counts.succeeded, done.counts.failed) == (9, 3), done
     ledger.run("ledger_jobs:limits", [f"l{number}" for number in range(1, 5)], name="limits", workers=1, max_attempts=2, backoff_s=1000, backoff_cap_s=1000, deadline_s=2)
+    settings = {"name": "changed", "workers": 1, "cache": True, "batch_size": 2}
+    with open("in.csv", "w") as file:
+        file.write("host,rack\\nh1,1\\nh2,2\\nh3,3\\n")
+    ledger.run("ledger_jobs:rack", durabatch.csv("in.csv", key="host"), **settings)
+    with open("in.csv", "w") as file:
+        file.write("host,rack\\nh1,9\\nh2,2\\nh4,4\\n")
+    changed = ledger.run("ledger_jobs:rack", durabatch.csv("in.csv", key="host"), on_change="source", **settings)
+    assert (changed.counts.succeeded, changed.counts.cancelled) == (3, 1), changed
+    again = ledger.run("ledger_jobs:rack", durabatch.csv("in.csv", key="host"), name="cached", workers=1, cache=True)
+    assert again.status.cached == 3, again
     ledger.run("ledger_jobs:cut", [f"c{number}" for number in range(1, 9)], name="cut", workers=1, batch_size=5)
 """
 

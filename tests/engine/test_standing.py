@@ -4,7 +4,6 @@ import pytest
 
 from durabatch import errors
 from durabatch.engine.conclude import conclude
-from durabatch.engine.match import Matcher
 from durabatch.engine.results import chosen, results, results_of_batch
 from durabatch.engine.start import open_session, resume_run
 from durabatch.engine.status import attempts, error_groups, eta_s, handler_text, list_runs, status
@@ -228,17 +227,3 @@ def test_the_makers_words_are_those_of_the_first_session(ledger):
 def test_a_handler_is_shown_as_typed(reference, text):
     """A command as its words, a function as its target."""
     assert handler_text(reference) == text
-
-
-@pytest.mark.parametrize("page", [2, 2000])
-def test_a_source_read_again_is_compared_item_by_item(ledger, monkeypatch, page):
-    """Equal rows pass, the first different key or payload is found, rows beyond the last item are new."""
-    monkeypatch.setattr("durabatch.engine.match.PAGE", page)
-    jobs, other = factory.new_run(ledger), factory.new_run(ledger, "other")
-    for target, names in ((jobs, "abc"), (other, "x"), (jobs, "de")):
-        factory.add(ledger, target, list(names))
-    same = [(name, f'"{name}"', 0) for name in "abcde"]
-    assert Matcher(ledger, jobs.run_id).first_difference([*same, ("f", "1", 0)]) is None
-    assert Matcher(ledger, jobs.run_id).first_difference([*same[:3], ("d", "2", 0)]) == 3
-    assert Matcher(ledger, jobs.run_id).first_difference([same[1]]) == 0
-    assert Matcher(ledger, other.run_id).first_difference([(None, '"x"', 0)]) == 0

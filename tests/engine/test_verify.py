@@ -23,6 +23,7 @@ SWAPPED_INDEXES = (
 #: For each rule, changes that break it, and where the finding must point.
 SABOTAGE = [
     ("sound_file", SWAPPED_INDEXES, "file"),
+    *(("possible_exports", f"INSERT INTO export VALUES (3, 1, '-', 1); INSERT INTO exported VALUES (3, {what})", "export 3") for what in ("5, 9", "26, 0")),
     ("possible_rows", "UPDATE item SET state = 'lost' WHERE item_id = 5", "item 5"),
     *(("possible_rows", f"UPDATE item SET {change} WHERE item_id = 5", "item 5") for change in (
         "dispatch_id = 1", "due_at_us = 0", "batch_id = NULL", "state = 'running'", "state = 'scheduled'", "uncharged_count = 2", "uncharged_count = -1",
@@ -87,6 +88,10 @@ SABOTAGE = [
     ("slices_in_segments", "UPDATE result SET segment_offset = 9 WHERE item_id = 3", "item 3"),
     ("slices_in_segments", "UPDATE result SET raw_bytes = -1 WHERE item_id = 3", "item 3"),
     ("slices_in_segments", "UPDATE segment SET batch_id = 3 WHERE segment_id = 2", "item 12"),
+    ("known_successes", "INSERT INTO cache_scope VALUES (1, '{}'); INSERT INTO cache VALUES (1, x'00', 4, 1, 1, 1, 1)", "cache of item 4"),
+    ("known_successes", "INSERT INTO cache_scope VALUES (1, '{}'); INSERT INTO cache VALUES (1, x'00', 5, 2, 1, 1, 1)", "cache of item 5"),
+    ("known_successes", "UPDATE attempt SET is_cached = 1 WHERE item_id = 5", "run 1"),
+    ("known_successes", "UPDATE run SET cached_count = 1 WHERE run_id = 2", "run 2"),
     ("sound_segments", "UPDATE segment SET data = x'28B52FFD' WHERE segment_id = 1", "segment 1"),
     ("sound_segments", "UPDATE segment SET digest = zeroblob(32) WHERE segment_id = 2", "segment 2"),
     ("sound_segments", "UPDATE segment SET raw_bytes = 1 << 45 WHERE segment_id = 2", "segment 2"),
@@ -98,6 +103,14 @@ SABOTAGE = [
     ("json_columns", "UPDATE run SET flow = '{' WHERE run_id = 2", "run 2"),
     ("json_columns", "UPDATE event SET detail = '' WHERE event_id = 1", "event 1"),
     ("json_columns", "UPDATE control SET argument = '' WHERE control_id = 1", "control 1"),
+    ("true_run_counters", "UPDATE run SET gone_count = 1 WHERE run_id = 1", "run 1"),
+    ("true_history", "UPDATE result_history SET number = 2", "item 20"),
+    ("true_history", "UPDATE result_history SET number = 3", "item 20"),
+    ("lost_items", "UPDATE item SET source_position = 0 WHERE item_id = 13", "item 13"),
+    ("slices_in_segments", "UPDATE result_history SET value = NULL, segment_id = 1, segment_offset = 9999, raw_bytes = 1", "item 20"),
+    ("json_values", "UPDATE result_history SET value = '{'", "item 20"),
+    ("possible_rows", "UPDATE result_history SET cause = 'odd'", "result_history 20"),
+    ("possible_rows", "UPDATE result_history SET value = NULL", "result_history 20"),
     ("true_digests", "UPDATE item SET payload = '\"k99\"' WHERE item_id = 13", "item 13"),
     ("true_digests", "UPDATE item SET key = 'k99' WHERE item_id = 13", "item 13"),
     ("true_digests", "UPDATE item SET key = CAST(x'6bff' AS TEXT) WHERE item_id = 13", "item 13"),

@@ -1,4 +1,5 @@
 import csv
+import json
 from random import Random
 
 import pytest
@@ -41,10 +42,68 @@ def test_tsv_is_split_at_tabs(tmp_path, read):
     assert str(got.problem) == "a.tsv:3: key 'b': a key must be text or a whole number of at most 512 bytes, not empty"
 
 
-def test_a_delimiter_can_be_named(tmp_path, read, read_with_crashes):
-    """Files of other customs are read with their own delimiter."""
-    write(tmp_path / "a.csv", 'id;b\n1;x,y\n2;"a;b"\n')
-    assert read("a.csv", delimiter=";").values == [{"id": "1", "b": "x,y"}, {"id": "2", "b": "a;b"}]
+@pytest.mark.parametrize("delimiter", [";", None])
+def test_a_delimiter_is_named_or_found_out(tmp_path, read, read_with_crashes, delimiter):
+    """Files of other customs are read with their own delimiter, and reading goes on with the one that was found out."""
+    write(tmp_path / "a.csv", 'id;b\n1;x,y\n2;"a;b"\n3;x,y,z\n')
+    got = read("a.csv", delimiter=delimiter)
+    assert got.values == [{"id": "1", "b": "x,y"}, {"id": "2", "b": "a;b"}, {"id": "3", "b": "x,y,z"}]
+    assert read_with_crashes("a.csv", delimiter=delimiter, max_items=1).rows == got.rows
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [
+        ("a,b\n1,2\n", ","),
+        ("\n\na;b\n1;2\n", ";"),
+        ("a\tb\n", "\t"),
+        ("a|b|c\n1|2|3\n", "|"),
+        ("name;price\nx;1,50\ny;2,75\n", ";"),
+        ('"a;b;c",d\n"1;2;3",4\n', ","),
+        ("host\nx;y\n", ","),
+        ("a;b,c\n1;2\n3;4\n", ";"),
+    ],
+)
+def test_the_delimiter_is_the_one_that_makes_rows_as_wide_as_the_header(tmp_path, read, text, delimiter):
+    """Delimiters in quotes and in single rows do not count, and a header of one column has none."""
+    write(tmp_path / "a.csv", text)
+    page = next(read("a.csv").source.pages(None, max_items=1, max_bytes=1 << 20))
+    assert json.loads(page.position)["state"]["delimiter"] == delimiter if page.rows else page.done
+
+
+def test_a_header_that_does_not_fit_the_named_delimiter_says_what_would(tmp_path, read):
+    """A delimiter that was named is not doubted, but the error names the likely one."""
+    sentence = "a.csv:3: the header has one column, 'a;b'; columns must be separated by ','. Use --delimiter ';'."
+    write(tmp_path / "a.csv", "\n\na;b\n1;2\n")
+    assert str(read("a.csv", delimiter=",").problem) == sentence
+    write(tmp_path / "a.csv", "a\tb\n")
+    assert read("a.csv", delimiter=",").problem.hint == "Use --format tsv."
+
+
+ROWS = ("2", '2,"b"c', "2,b\0", ",b", "2,b\udcff", "x" * 30 + ",b", '2,"b\n\udcff"', '2,"b\n\0"')
+
+
+@pytest.mark.parametrize("max_items", [1, 3, 1000])
+@pytest.mark.parametrize("first", ["1,a", '1,"a"'])
+def test_bad_rows_are_left_out_on_demand(tmp_path, read, read_with_crashes, first, max_items):
+    """Each row that cannot be an item is told of once, the ones about it are read; so it is with a crash behind every page."""
+    content = f"id,b\n{first}\n" + "".join(f"{row}\n{n},z\n" for n, row in enumerate(ROWS, 3))
+    (tmp_path / "a.csv").write_bytes(content.encode(errors="surrogateescape"))
+    bad = []
+    got = read("a.csv", max_item_bytes=25, skip_bad=lambda error: not bad.append(str(error)))
+    assert got.done
+    assert got.keys == ["1", *map(str, range(3, 3 + len(ROWS)))]
+    assert sorted(int(error.split(":")[1]) for error in bad) == [3, 5, 7, 9, 11, 13, 16, 19]
+    assert read_with_crashes("a.csv", max_item_bytes=25, max_items=max_items, skip_bad=lambda _: True).rows == got.rows
+
+
+def test_a_quote_that_is_never_closed_stops_always(tmp_path, read):
+    """Nobody knows where the next row would begin, so nothing is left out quietly, also behind a line that cannot be read."""
+    for content in (b'id,b\n1,a\n2,"b\n3,c\n', b'id,b\n1,a\n2,"\xff\n3,c\n'):
+        (tmp_path / "a.csv").write_bytes(content)
+        got = read("a.csv", skip_bad=lambda _: True)
+        assert got.keys == ["1"]
+        assert str(got.problem) == "a.csv:3: the quote that opens in this row is never closed"
 
 
 @pytest.mark.parametrize(
@@ -52,8 +111,6 @@ def test_a_delimiter_can_be_named(tmp_path, read, read_with_crashes):
     [
         ("a,b,a\n", "a.csv:1: the header has two columns named 'a'"),
         ("a,,c\n", "a.csv:1: column 2 of the header has no name"),
-        ("\n\na;b\n1;2\n", "a.csv:3: the header has one column, 'a;b'; columns must be separated by ','. Use --delimiter ';'."),
-        ("a\tb\n", "a.csv:1: the header has one column, 'a\\tb'; columns must be separated by ','. Use --format tsv."),
         ('a,"b\n', "a.csv:1: the quote that opens in this row is never closed"),
         ("a,\0\n", "a.csv:1: it holds a NUL byte; is this a text file?"),
     ],

@@ -1,3 +1,6 @@
+import json
+from random import Random
+
 import pytest
 
 from durabatch.errors import InputError
@@ -141,3 +144,76 @@ def test_reading_goes_on_from_every_page(tmp_path, read, read_with_crashes, max_
     (tmp_path / "a.ndjson").write_bytes(b'\xef\xbb\xbf{"id":"\xc3\xa9"}\r\n\r\n' + b"".join(b'{"id":%d}\n' % n for n in range(10)))
     assert read_with_crashes("a.ndjson", max_items=max_items).rows == read("a.ndjson").rows
     assert len(read("a.ndjson").rows) == 11
+
+
+@pytest.mark.parametrize("max_items", [1, 3, 1000])
+def test_bad_lines_are_left_out_on_demand(tmp_path, read, read_with_crashes, max_items):
+    """Also the first: the key field is then that of the first good one. So it is with a crash behind every page."""
+    lines = [
+        '{"no": 1}',
+        '{"id": 1}',
+        "{oops",
+        "",
+        '{"id": 2}',
+        '{"id": null}',
+        '{"id": 3, "a": 1e999}',
+        '{"id": 4}',
+        "9" * 200,
+        '{"id": 5}',
+    ]
+    write(tmp_path / "a.jsonl", *lines)
+    bad = []
+    got = read("a.jsonl", key="id", max_item_bytes=150, skip_bad=lambda error: not bad.append(error.where))
+    assert got.done
+    assert list(zip(got.keys, got.positions, strict=True)) == [("1", 2), ("2", 5), ("4", 8), ("5", 10)]
+    assert bad == ["key field 'id' is missing from a.jsonl; available", "a.jsonl:3", "a.jsonl:6", "a.jsonl:7", "a.jsonl:9"]
+    again = read_with_crashes("a.jsonl", key="id", max_item_bytes=150, max_items=max_items, skip_bad=lambda _: True)
+    assert again.rows == got.rows
+
+
+def test_unwieldy_numbers_become_their_text_on_demand(tmp_path, read):
+    """What 64 bits and doubles cannot hold is kept letter by letter; other numbers, texts and names of fields stay what they are."""
+    digits = "9" * 5000
+    start = '{"id": 9223372036854775808, "a": [1e999, -1e400, NaN, -Infinity, '
+    line = start + digits + '], "b": 1.50, "c": -9223372036854775808, "d": "1e999"}'
+    write(tmp_path / "a.jsonl", line, '{"id": "x", "1e999": 2}')
+    got = read("a.jsonl", numbers="text")
+    assert got.problem is None
+    assert got.keys == ["9223372036854775808", "x"]
+    assert got.values[0]["a"] == ["1e999", "-1e400", "NaN", "-Infinity", digits]
+    assert (got.values[0]["b"], got.values[0]["c"], got.values[0]["d"]) == (1.5, -(2**63), "1e999")
+
+
+@pytest.mark.parametrize("number", ["1e999", "NaN", "9" * 5000])
+def test_a_number_that_cannot_be_kept_names_the_option(tmp_path, read, number):
+    """The error says what would keep it."""
+    write(tmp_path / "a.jsonl", f'{{"v": {number}}}')
+    assert read("a.jsonl").problem.hint == "Use --numbers text to keep its text."
+
+
+def test_faults_behind_numbers_that_became_text_stand_where_they_stood(tmp_path, read):
+    """Columns are those of the file."""
+    write(tmp_path / "a.jsonl", '{"v": [1e999, NaN], "w": x}')
+    assert str(read("a.jsonl", numbers="text").problem) == "a.jsonl:1: not JSON: expected value, found 'x' at column 26"
+
+
+@pytest.mark.parametrize("lines", [('{"a":[{}', "{}]}", "{},{}"), ("1,[2", "3]", "4"), ('"a', 'b"', "1"), ("1", "2,3", "[4")])
+def test_lines_cannot_make_up_for_one_another(tmp_path, read, lines):
+    """Lines that are JSON only together are no items, however many values they make together."""
+    write(tmp_path / "a.jsonl", "0", *lines)
+    got = read("a.jsonl")
+    assert got.problem.where == f"a.jsonl:{3 if lines[0] == '1' else 2}"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_values_read_together_are_as_read_alone(tmp_path, read, read_with_crashes, seed):
+    """Random records, canonical or not, give the same rows in one page and one by one."""
+    random = Random(seed)
+    scalars = [None, True, 0, -1, 1.5, 1e22, 2**70, "", "a,b", 'q"\\', "é😀\u2028", "Infinity", ":", {}, [], {"k": [1, {"z": None}]}]
+    records = [{"id": f"k{n}", "v": random.choices(scalars, k=random.randint(0, 4))} for n in range(60)]
+    styles = [{}, {"separators": (",", ":")}, {"ensure_ascii": False}, {"ensure_ascii": False, "separators": (",", ":")}]
+    write(tmp_path / "a.jsonl", *(json.dumps(record, **random.choice(styles)) for record in records))
+    got = read("a.jsonl")
+    assert got.values == records
+    assert got.keys == [record["id"] for record in records]
+    assert read_with_crashes("a.jsonl", max_items=1).rows == got.rows

@@ -178,3 +178,55 @@ def test_an_encoding_that_needs_a_mark_says_so(tmp_path, read):
     (tmp_path / "a.txt").write_bytes(b"a\0b\0\n\0")
     got = read("a.txt", encoding="utf-16")
     assert str(got.problem).startswith("a.txt:1: not UTF-16 (")
+
+
+def test_a_line_that_is_half_written_at_the_end_is_left_to_the_next_reading(tmp_path, read):
+    """When the file goes on behind the size that it had, its last line may be half of one."""
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{n}\n" for n in range(300)) + "hal")
+    notes = []
+    pages = read("a.txt", notes=notes.append).source.pages(None, max_items=1000, max_bytes=1 << 20)
+    first = next(pages)
+    with path.open("a") as file:
+        file.write("f\n")
+    assert [row[0] for page in (first, *pages) for row in page.rows] == [str(n) for n in range(300)]
+    assert notes == ["a.txt grew while it was read: what was added since it was opened is left to the next reading"]
+    assert read("a.txt").keys[-1] == "half"
+
+
+LINES = (b"x" * 513, b"a\0b", b"\xff", b"y" * 2000)
+
+
+@pytest.mark.parametrize("max_items", [1, 3, 1000])
+def test_bad_lines_are_left_out_on_demand(tmp_path, read, read_with_crashes, max_items):
+    """Each line that cannot be an item is told of once, the ones about it are read; so it is with a crash behind every page."""
+    (tmp_path / "a.txt").write_bytes(b"ok\n" + b"".join(line + b"\n\nk%d\r\n" % n for n, line in enumerate(LINES)) + b"z" * 3000)
+    bad = []
+    got = read("a.txt", max_item_bytes=1000, skip_bad=lambda error: not bad.append(error.where))
+    assert got.done
+    assert got.keys == ["ok", "k0", "k1", "k2", "k3"]
+    assert got.positions == [1, 4, 7, 10, 13]
+    assert bad == ["a.txt:2", "a.txt:5", "a.txt:8", "a.txt:11", "a.txt:14"]
+    assert read_with_crashes("a.txt", max_item_bytes=1000, max_items=max_items, skip_bad=lambda _: True).rows == got.rows
+
+
+def test_a_line_longer_than_a_read_is_stepped_over(tmp_path, read, read_with_crashes):
+    """Its end is looked for without keeping it, and positions behind it are right."""
+    with open(tmp_path / "a.txt", "wb") as file:
+        file.write(b"one\n" + b"x" * (5 << 20) + b"\ntwo\nthree\n")
+    got = read("a.txt", max_item_bytes=1000, skip_bad=lambda _: True)
+    assert list(zip(got.keys, got.positions, strict=True)) == [("one", 1), ("two", 3), ("three", 4)]
+    assert read_with_crashes("a.txt", max_item_bytes=1000, max_items=1, skip_bad=lambda _: True).rows == got.rows
+
+
+def test_keys_that_nearly_meet_are_two_keys_and_are_spoken_of_once_a_kind(tmp_path, read):
+    """Case, blanks at the end and Unicode form make different keys, but few people mean that."""
+    (tmp_path / "a.txt").write_text("Alpha\nalpha\nALPHA\nbeta\nbeta \ncaf\u00e9\ncafe\u0301\n", encoding="utf-8")
+    notes = []
+    got = read("a.txt", notes=notes.append)
+    assert len(set(got.keys)) == 7
+    assert notes == [
+        "a.txt:2: key 'alpha' differs only by case from 'Alpha' (a.txt:1): these are two items",
+        "a.txt:5: key 'beta ' differs only by blanks at the end from 'beta' (a.txt:4): these are two items",
+        "a.txt:7: key 'cafe\u0301' differs only by Unicode form from 'caf\u00e9' (a.txt:6): these are two items",
+    ]

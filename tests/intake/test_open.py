@@ -1,13 +1,19 @@
+import dataclasses
+import gzip
 import io
+import json
 import os
 import threading
 
 import pytest
+import zstandard
 
 import durabatch.intake.spec as spec
+from durabatch.config.keys import SETTINGS
 from durabatch.errors import InputError, UsageError
 from durabatch.intake.open import open_items, open_source
 from durabatch.intake.source import Source
+from durabatch.intake.spec import InputSpec
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +38,7 @@ def folder(tmp_path, monkeypatch):
         (["servers.tsv"], {}, ["3"]),
         (["d"], {}, ["d/f.txt"]),
         (["d/*.txt"], {}, ["d/f.txt"]),
-        (["hosts.txt"], {"as_files": True}, ["hosts.txt"]),
+        (["hosts.txt"], {"files": True}, ["hosts.txt"]),
         (["hosts.txt"], {"format": "files"}, ["hosts.txt"]),
         (["items.jsonl"], {"format": "lines"}, ['{"id": 1}']),
         (["hosts.txt", "d", "hosts.txt"], {}, ["alpha", "beta", "d/f.txt", "alpha", "beta"]),
@@ -68,7 +74,11 @@ def test_pages_go_over_the_borders_of_inputs(read):
         (["nowhere/*.csv"], {}, "cannot read nowhere/*.csv: no such file"),
         (["hosts.txt/x"], {}, "cannot read hosts.txt/x: not a directory"),
         (["a\0b"], {}, "cannot read"),
-        (["hosts.txt"], {"format": "cvs"}, "unknown format 'cvs'; formats: lines, csv, tsv, jsonl, files. Did you mean 'csv'?"),
+        (
+            ["hosts.txt"],
+            {"format": "cvs"},
+            "unknown format 'cvs'; formats: lines, csv, tsv, jsonl, json, xlsx, files, chunks. Did you mean 'csv'?",
+        ),
         (["hosts.txt"], {"encoding": "utf-99"}, "unknown encoding 'utf-99'"),
         (["hosts.txt"], {"encoding": "base64"}, "unknown encoding 'base64'"),
         (["hosts.txt"], {"key": "id"}, "--key 'id' needs records: hosts.txt is read as lines, each its own key"),
@@ -81,7 +91,23 @@ def test_pages_go_over_the_borders_of_inputs(read):
         (["hosts.txt"], {"delimiter": ";"}, "--delimiter is for csv and tsv"),
         (["servers.csv"], {"delimiter": "::"}, "is not one character"),
         (["servers.csv"], {"delimiter": '"'}, "is not one character"),
-        (["servers.csv"], {"as_files": True, "format": "csv"}, "--files and --format csv contradict each other"),
+        (["servers.csv"], {"files": True, "format": "csv"}, "--files and --format csv contradict each other"),
+        (["servers.csv"], {"sheet": "x"}, "--sheet is for xlsx, the input is csv"),
+        (["servers.csv"], {"numbers": "text"}, "--numbers is for json and jsonl, the input is csv"),
+        (["items.jsonl"], {"numbers": "all"}, "--numbers 'all' is neither exact nor text"),
+        (["hosts.txt"], {"hidden": False}, "--no-hidden is for files as items, the input is lines"),
+        (["d"], {"overlap": 10}, "--overlap is for chunks, the input is files"),
+        (["d"], {"encoding": "latin-1"}, "--encoding is for text, the input is files"),
+        (["d"], {"format": "chunks", "key": "id"}, "--key 'id' needs records: a chunk is known by its path and number"),
+        (["d"], {"format": "chunks", "chunk_size": 100, "overlap": 60}, "is more than half of --chunk-size"),
+        (["d"], {"format": "chunks", "chunk_size": 9}, "--chunk-size 9 is not a whole number of 16 or more"),
+        (["hosts.txt"], {"limit": 0}, "--limit 0 is not a whole number of 1 or more"),
+        (["hosts.txt"], {"sample": "5"}, "--sample '5' is not a whole number of 1 or more"),
+        (["hosts.txt"], {"range": "5"}, "--range: '5' is not A:B"),
+        (["hosts.txt"], {"select": ("a", "")}, "--select is empty"),
+        (["hosts.txt"], {"group_by": ""}, "--group-by is empty"),
+        (["d"], {"min_size": 5, "max_size": 4}, "is more than --max-size"),
+        (["-"], {"stdin": io.BytesIO(), "format": "chunks"}, "standard input is a list, it cannot be read as chunks"),
         (["-", "-"], {"stdin": io.BytesIO()}, "standard input ('-') can be read only once"),
         (["-"], {"stdin": io.BytesIO(), "format": "files"}, "standard input is a list, it cannot be read as files"),
         ([], {}, "no input"),
@@ -95,14 +121,14 @@ def test_what_cannot_be_is_refused_before_anything_is_read(inputs, options, sent
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.xlsx", "a.csv.gz", "a.PARQUET"])
+@pytest.mark.parametrize("name", ["a.zip", "a.ods", "a.tar.gz", "a.PARQUET"])
 def test_files_that_are_no_lists_are_not_read_as_lines(folder, read, name):
-    """A workbook is no list of lines, unless the user says so or wants the file itself."""
+    """An archive is no list of lines, unless the user says so or wants the file itself."""
     (folder / name).write_text("x\n")
     with pytest.raises(UsageError, match="is no list"):
         read(name)
     assert read(name, format="lines").keys == ["x"]
-    assert read(name, as_files=True).keys == [name]
+    assert read(name, files=True).keys == [name]
 
 
 def test_an_unreadable_file_is_refused(monkeypatch):
@@ -208,9 +234,59 @@ def test_python_users_name_inputs_by_functions(tmp_path):
     assert keys(spec.csv(tmp_path / "servers.csv", key="b")) == ["x"]
     assert keys(spec.csv("servers.tsv", key="b", delimiter="\t")) == ["x"]
     assert keys(spec.jsonl("items.jsonl", key="id")) == ["1"]
+    (tmp_path / "items.json").write_text('[{"id": 1},{"id": 2}]')
+    assert keys(spec.json("items.json", key="id", range="2:")) == ["2"]
+    assert keys(spec.chunks("hosts.txt", "d", chunk_size="16", overlap=0)) == ["hosts.txt#1"]
+    assert spec.xlsx("book.xlsx", sheet="Two", key="id") == InputSpec(inputs=("book.xlsx",), format="xlsx", sheet="Two", key="id")
     assert keys(spec.files("d", "*.csv", include="*.txt")) == ["d/f.txt"]
     assert keys(spec.files(tmp_path / "d", include=["*.py"])) == []
     assert spec.csv("a b", "c").description == "a b c"
+
+
+def test_what_items_are_chosen_counts_groups_where_there_are_groups(folder, read):
+    """Range, keys, sample and limit are of what the run has: items, or groups."""
+    (folder / "rows.csv").write_text("id,region\n1,north\n2,south\n3,north\n4,west\n5,east\n")
+    assert read("rows.csv", range="2:4", limit=2).keys == ["2", "3"]
+    assert read("rows.csv", select=("5", "1")).keys == ["1", "5"]
+    assert len(read("rows.csv", sample=2).rows) == 2
+    assert read("rows.csv", group_by="region", limit=2).keys == ["north", "south"]
+    assert [len(value["items"]) for value in read("rows.csv", group_by="region", select=("north",)).values] == [2]
+    assert str(read("rows.csv", group_by="region", select=("1",)).problem) == "--select: no item has the key 1"
+
+
+def test_compressed_lists_are_read_by_the_name_without_its_suffix(folder, read):
+    """What is inside counts, whatever the file is called."""
+    (folder / "more.csv.gz").write_bytes(gzip.compress(b"id,b\n8,x\n"))
+    (folder / "more.zst").write_bytes(zstandard.compress(b"gamma\n"))
+    assert read("more.csv.gz").keys == ["8"]
+    assert read("more.zst").keys == ["gamma"]
+
+
+def test_neighbouring_arguments_are_one_walk(read):
+    """Of files and of chunks alike."""
+    assert read("hosts.txt", "d", "servers.csv", files=True).keys == ["hosts.txt", "d/f.txt", "servers.csv"]
+    got = read("hosts.txt", "items.jsonl", "d", format="chunks", chunk_size=16)
+    assert got.keys == ["hosts.txt#1", "items.jsonl#1"]
+    assert [value["text"] for value in got.values] == ["alpha\nbeta\n", '{"id": 1}\n']
+
+
+def test_a_spec_on_record_opens_as_it_was_given(read):
+    """Through JSON and back, where tuples are lists; one of an earlier version has fewer fields."""
+    spec_given = spec.files("d", ".", include=("*.txt", "*.csv"), exclude="servers.*", max_size="1KiB", hidden=False, limit=2)
+    stored = json.loads(json.dumps(dataclasses.asdict(spec_given)))
+    assert InputSpec.from_json(stored) == spec_given
+    assert (spec_given.max_size, spec_given.exclude) == (1024, ("servers.*",))
+    assert InputSpec.from_json({"inputs": ["hosts.txt"], "format": None, "key": None}) == InputSpec(inputs=("hosts.txt",))
+
+
+def test_the_fields_of_a_spec_are_the_settings_of_an_input():
+    """Each setting that says how an input is read has a field of its name, with the same default."""
+    own = {"input": "inputs"}
+    elsewhere = {"shuf", "on_bad_input", "dedupe", "max_item_bytes", "priority", "order", "preflight", "preflight_only"}
+    settings = [one for one in SETTINGS.values() if one.group == "Input" and one.key not in elsewhere] + [SETTINGS["input"]]
+    fields = {field.name: field.default for field in dataclasses.fields(InputSpec)}
+    assert {own.get(one.key, one.key) for one in settings} == set(fields)
+    assert [one.key for one in settings if one.key != "input" and one.default_value != fields[one.key]] == []
 
 
 def test_one_text_is_one_input():

@@ -11,6 +11,8 @@ OPTIONS = (
     {"format": "lines", "encoding": "utf-16"},
     {"format": "lines", "max_item_bytes": 5},
     {"format": "csv", "max_item_bytes": 7},
+    {"format": "json"},
+    {"format": "json", "max_item_bytes": 7},
 )
 
 
@@ -19,7 +21,10 @@ OPTIONS = (
 def test_rubbish_ends_the_same_with_and_without_crashes(tmp_path, read, read_with_crashes, seed, options):
     """Random bytes give the same rows and positions in one go and with a crash behind every page, and no error but ours."""
     random = Random(seed)
-    (tmp_path / "r").write_bytes(bytes(random.choices(b'ab,"\n\r1' * 9 + b"\n\x00\xff\xc3\xa9{}:[] ", k=random.randint(0, 60))))
+    data = bytes(random.choices(b'ab,"\n\r1' * 9 + b"\n\x00\xff\xc3\xa9{}:[] ", k=random.randint(0, 60)))
+    (tmp_path / "r").write_bytes(b"[" + data if options["format"] == "json" else data)
+    if random.random() < 0.5:
+        options = {**options, "skip_bad": lambda _: True}
     got = read("r", **options)
     crashed = read_with_crashes("r", max_items=random.randint(1, 5), max_bytes=random.choice([1, 20, 1 << 20]), **options)
     assert crashed.rows == got.rows

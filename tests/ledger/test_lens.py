@@ -23,7 +23,11 @@ from tests import factory
 OLD = sorted(path for path in (Path(__file__).parents[1] / "data").glob("ledger_v*.db") if int(path.stem[8:]) < SCHEMA_VERSION)
 VIEWS = re.findall(r"^CREATE VIEW (\w+)", statements.schema_text(), re.M)
 TABLES = re.findall(r"^CREATE TABLE (\w+)", statements.schema_text(), re.M)
-READING = [name for name, text in statements.named().items() if text.startswith(("SELECT", "WITH")) and not name.startswith("schema_")]
+#: Files of statements about tables that they make themselves, in databases other than a ledger.
+ELSEWHERE = {name.partition("_")[0] for name, text in statements.named().items() if text.startswith("CREATE TABLE")}
+READING = [
+    name for name, text in statements.named().items() if text.startswith(("SELECT", "WITH")) and name.partition("_")[0] not in {"schema", *ELSEWHERE}
+]
 
 
 @pytest.fixture(params=OLD, ids=lambda path: path.stem)
@@ -72,7 +76,7 @@ def test_every_view_can_be_asked(reader, view):
     now = apsw.Connection(":memory:")
     now.execute(statements.schema_text())
     assert names == [row[1] for row in now.execute(f"PRAGMA table_info({view})")]
-    assert len(list(rows)) >= (view != "v_control")
+    assert len(list(rows)) >= (view not in {"v_control", "v_result_history"})
 
 
 @pytest.mark.parametrize("name", READING)
@@ -117,7 +121,7 @@ def test_it_becomes_what_a_new_one_is(old):
         ["CREATE TABLE odd (a)"],
         ["DROP VIEW v_item"],
         ["DROP INDEX item_due"],
-        ["ALTER TABLE run ADD COLUMN spent TEXT"],
+        ["ALTER TABLE run ADD COLUMN intake TEXT"],
         ["ALTER TABLE item ADD COLUMN odd TEXT"],
         ["CREATE VIRTUAL TABLE odd USING fts5(a)"],
         ["PRAGMA writable_schema = 1", "UPDATE sqlite_schema SET sql = sql || '; ATTACH ''x.db'' AS x' WHERE name = 'span'"],
@@ -139,12 +143,12 @@ def test_an_old_ledger_that_is_not_ours_is_refused(old, change):
 
 def test_a_view_of_an_old_ledger_is_never_used(old):
     """Those of the file are off, whatever they say; the one that answers is ours."""
-    factory.sabotage(old, "DROP VIEW v_item", "CREATE VIEW v_item AS SELECT 'odd' AS key")
+    factory.sabotage(old, "DROP VIEW v_run", "CREATE VIEW v_run AS SELECT 'odd' AS name")
     with Reader(old) as reader:
-        _, rows = reader.query("SELECT key FROM v_item", timeout_s=10)
+        _, rows = reader.query("SELECT name FROM v_run", timeout_s=10)
         assert "odd" not in [row[0] for row in rows]
         with pytest.raises(errors.SqlError):
-            reader.query("SELECT key FROM main.v_item", timeout_s=10)
+            reader.query("SELECT name FROM main.v_run", timeout_s=10)
     with contextlib.closing(open_ledger(old)) as ledger:
         assert folded(schema_of(ledger.raw)) == folded(expected_schema())
 

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import resource
+import subprocess
+import tracemalloc
 
 import pytest
 
@@ -137,7 +139,9 @@ def test_a_disk_without_room_leaves_the_earlier_file(tmp_path):
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no room on the disk"), (errno.EDQUOT, "no room on the disk"), (errno.EIO, "Input/output error")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "no room on the disk"), (errno.EDQUOT, "no room on the disk"), (errno.EIO, "Input/output error")]
+)
 def test_whatever_step_fails_no_part_is_left(tmp_path, monkeypatch, step, number, words):
     """The file is there whole or not at all, and the error says why."""
     files = BatchFiles(tmp_path, "r")
@@ -174,6 +178,52 @@ def test_an_interruption_leaves_no_part(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         atomic.write_whole(tmp_path / "x.json", interrupted())
     assert names(tmp_path) == []
+
+
+def packed_lines(path):
+    return [json.loads(line) for line in subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout.splitlines()]
+
+
+def test_the_other_formats_hold_the_same_items(tmp_path):
+    """An object a line, compressed or not, or a row with a column for each field; failed ones included."""
+    paths = {format: BatchFiles(tmp_path / format, "r", format).write(2, RESULTS) for format in ("json", "jsonl", "csv", "jsonl.zst")}
+    items = json.loads(paths["json"].read_text())["items"]
+    assert [json.loads(line) for line in paths["jsonl"].read_text().splitlines()] == items == packed_lines(paths["jsonl.zst"])
+    assert paths["csv"].read_bytes().decode() == (
+        "key,state,value,n,t,error,attempts\n"
+        "a,succeeded,,1.0,ä\x07,,1\n"
+        '"b""\n",failed,,,,ValueError: no\x1b[2J,3\n'
+        "c,skipped,,,,,1\n"
+        "d,succeeded,,,,,2\n"
+    )
+    assert {format: path.name for format, path in paths.items()} == {format: f"batch_0002.{format}" for format in paths}
+
+
+def test_a_directory_without_documents_tells_of_its_run_as_well(tmp_path):
+    """The mark beside the files has the name: the same run goes on there, another one is refused, and files of nobody's are, too."""
+    BatchFiles(tmp_path / "out", "mine", "csv").write(1, RESULTS)
+    BatchFiles(tmp_path / "out", "mine", "jsonl").write(1, RESULTS)
+    with pytest.raises(errors.UsageError, match="holds the output of run 'mine'"):
+        BatchFiles(tmp_path / "out", "other", "csv")
+    (tmp_path / "out" / ".durabatch.json").unlink()
+    with pytest.raises(errors.UsageError, match=r"batch_0001.csv was not written by durabatch"):
+        BatchFiles(tmp_path / "out", "mine", "csv")
+
+
+def test_a_batch_of_big_values_is_written_one_at_a_time(tmp_path):
+    """However many there are, no more than one of them is in memory, in any format."""
+
+    class Many:
+        def __iter__(self):
+            return (Result(f"k{n}", "succeeded", None, 1, '"' + chr(97 + n) * (1 << 20) + '"') for n in range(24))
+
+    for format in ("json", "jsonl", "csv", "jsonl.zst"):
+        files = BatchFiles(tmp_path, "r", format)
+        tracemalloc.start()
+        files.write(1, Many())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 << 20, format
 
 
 def interrupted():

@@ -30,7 +30,9 @@ def test_a_summary_says_how_the_run_went():
 
 def test_a_run_without_an_ended_item_has_no_rates():
     """What cannot be computed is null, and no division fails."""
-    summary = build(status(state="halted", reason="drained", counts=Counts(total=8, pending=8), elapsed_s=0.0), [], retries=0, output_bytes=0)
+    summary = build(
+        status(state="halted", reason="drained", counts=Counts(total=8, pending=8), elapsed_s=0.0), [], retries=0, output_bytes=0
+    )
     assert [summary[name] for name in ("success_rate", "items_per_minute", "reason")] == [None, None, "drained"]
     assert set(summary["seconds_per_batch"].values()) == {None}
 
@@ -45,14 +47,16 @@ def test_percentiles_are_values_that_occurred(seconds, p50, p95):
     assert (found["p50"], found["p95"]) == (p50, p95)
 
 
-def test_the_file_counts_the_bytes_of_all_batches(tmp_path):
-    """Those of earlier sessions too, since they lie in the directory."""
-    files = BatchFiles(tmp_path, "jobs")
+@pytest.mark.parametrize("format", ["json", "csv", "jsonl.zst"])
+def test_the_file_counts_the_bytes_of_all_batches(tmp_path, format):
+    """Those of earlier sessions too, since they lie in the directory, and nothing else that lies there."""
+    files = BatchFiles(tmp_path, "jobs", format)
     sizes = [files.write(number, [Result("a", "succeeded", None, 1, "1")] * number).stat().st_size for number in (1, 2)]
-    path = SummaryFile(tmp_path).write(status(), [], retries=0)
+    (tmp_path / "batch_notes.txt").write_text("mine")
+    path = SummaryFile(tmp_path).write(build(status(), [], retries=0, output_bytes=files.output_bytes()))
     assert path == tmp_path / "summary.json"
     assert json.loads(path.read_text())["output_bytes"] == sum(sizes)
     assert json.loads(path.read_text())["counts"]["total"] == 8
-    BatchFiles(tmp_path, "jobs")
-    SummaryFile(tmp_path).write(status(state="halted"), [], retries=0)
+    assert BatchFiles(tmp_path, "jobs", format).output_bytes() == sum(sizes)
+    SummaryFile(tmp_path).write(build(status(state="halted"), [], retries=0, output_bytes=0))
     assert json.loads(path.read_text())["state"] == "halted"

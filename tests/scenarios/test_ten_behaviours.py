@@ -209,7 +209,9 @@ def test_no_item_stops_the_others(job):
     _, told = job.do(*COMMAND, "-j", "2", code=1)
     # Half of them end their worker, three times each.
     assert job.counts() == {"succeeded": job.count - len(ways), "failed": 3, "quarantined": 3}
-    failed = {row["key"]: row["error"] for row in map(json.loads, job.do("results", "--all")[0].splitlines()) if row["state"] != "succeeded"}
+    failed = {
+        row["key"]: row["error"] for row in map(json.loads, job.do("results", "--all")[0].splitlines()) if row["state"] != "succeeded"
+    }
     assert sorted(failed) == [f"r{10 * number:04}" for number in range(1, len(ways) + 1)]
     assert all(failed.values())
     assert f"{len(ways)} failed" in told.splitlines()[-1]
@@ -218,7 +220,11 @@ def test_no_item_stops_the_others(job):
 @pytest.mark.parametrize("moment", ["interrupted", "finished"])
 @pytest.mark.parametrize("where", ["line", "top", "end"])
 def test_a_changed_input_is_refused(job, where, moment):
-    """One changed line, new ones at the top or at the end, of a run at rest or cut off: nothing is run, exit code 2, both ways on are named, and they work."""
+    """
+    One changed line, new ones at the top or at the end, of a run at rest or cut off: nothing is run, exit code 2, the ways on are named.
+
+    With --on-change source the results are exactly those of the input, and the earlier ones are history.
+    """
     if moment == "interrupted":
         job.start_until(40).destroy()
     else:
@@ -232,12 +238,16 @@ def test_a_changed_input_is_refused(job, where, moment):
     assert told.count("\n") == 1
     assert "items.jsonl has changed since run work:items.jsonl was started" in told
     assert "--fresh" in told
-    assert "`durabatch resume`" in told
+    for way in ("--on-change merge", "source", "ledger", "`durabatch plan"):
+        assert way in told
     assert ended.items() <= job.counts().items()
     assert job.calls() == calls
-    if where == "top":
-        job.do(*COMMAND, "--fresh", code=1)
-        assert json.loads(job.do("runs", "--json")[0])["runs"][-1]["counts"]["succeeded"] == job.count - 20 + 5
+    job.do(*COMMAND, "--on-change", "source", code=1)
+    results = [json.loads(line)["key"] for line in job.do("results")[0].splitlines()]
+    assert len(results) == len(set(results)) == len(changed) - 20
+    assert set(results) <= {json.loads(line)["id"] for line in changed}
+    if where == "line":
+        assert json.loads(job.do("sql", "SELECT count(*) AS kept FROM v_result_history", "--json")[0])["rows"] in ([[1]], [{"kept": 1}])
 
 
 def test_a_second_copy_is_refused_and_readers_work(job):
@@ -281,7 +291,8 @@ def test_ctrl_c_stops_with_one_line(job):
     assert "Traceback" not in told
     (line,) = [line for line in told.splitlines() if "stopping" in line]
     assert re.fullmatch(
-        rf"durabatch: stopping after the items in flight, within 30s \(again: at once\); \d+ of {job.count:,} done, the same command goes on", line
+        rf"durabatch: stopping after the items in flight, within 30s \(again: at once\); \d+ of {job.count:,} done, the same command goes on",
+        line,
     )
     counts = job.counts()
     assert {"succeeded", "pending"} <= set(counts) <= {"succeeded", "pending", "failed"}
@@ -298,11 +309,17 @@ def test_ctrl_c_stops_with_one_line(job):
         (["run", "handler.py:work", "itmes.jsonl"], r"cannot read itmes\.jsonl: no such file\. Did you mean 'items\.jsonl'\?"),
         (["run", "handler.py:work", "items.jsonl", "--wrokers", "2"], r"unknown option '--wrokers'\. Did you mean '--workers'\?.*"),
         (["run", "jobs:work", "items.jsonl"], r"cannot import jobs: no module 'jobs' in .+ or on the module path.*"),
-        (["run", "broken.py:work", "items.jsonl"], r"cannot import broken: ModuleNotFoundError at broken\.py:1: No module named 'nowhere'.*"),
+        (
+            ["run", "broken.py:work", "items.jsonl"],
+            r"cannot import broken: ModuleNotFoundError at broken\.py:1: No module named 'nowhere'.*",
+        ),
         (["run", "torn.py:work", "items.jsonl"], r"cannot import torn: SyntaxError at torn\.py:1: .+"),
         (["run", "handler.py:wrok", "items.jsonl"], r"handler\.py has no 'wrok'\. Did you mean 'work'\?"),
         (["run", "handler.py:missing", "items.jsonl"], r"handler\.py has no 'missing'\. There is: work\."),
-        (["run", "handler.py:work", "rows.csv", "--key", "amonut"], r"key column 'amonut' is missing from rows\.csv; available: id, amount\. Did you mean 'amount'\?"),
+        (
+            ["run", "handler.py:work", "rows.csv", "--key", "amonut"],
+            r"key column 'amonut' is missing from rows\.csv; available: id, amount\. Did you mean 'amount'\?",
+        ),
         (["run", "handler.py:work", "bad.jsonl"], r"bad\.jsonl:2: .+"),
         (["run", "handler.py:work", "twice.jsonl"], r"twice\.jsonl:3: key 'a' was already on line 1\..*"),
         (["retry", "--eror", "ValueError"], r"unknown option '--eror'\. Did you mean '--error'\?.*"),
@@ -338,6 +355,8 @@ def test_output_that_nobody_reads_ends_quietly(job):
     for verb in ("results", "results --all", "items", "sql 'SELECT * FROM v_item'"):
         for reader in ("head -n 1", "true"):
             pipe = f"{sys.executable} -m durabatch {verb} | {reader}"
-            done = subprocess.run(["bash", "-o", "pipefail", "-c", pipe], cwd=job.folder, env=environ, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", pipe], cwd=job.folder, env=environ, capture_output=True, text=True, check=False
+            )
             assert (done.returncode, done.stderr) == (0, ""), pipe
     assert len(Ledger(job.folder / "durabatch.db").runs()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from durabatch.codec import unpack_frame
-from durabatch.workers.outcomes import Outcomes
+from durabatch.workers.outcomes import FRAME_BYTES, Outcomes
 
 
 def work(item_id):
@@ -37,6 +37,21 @@ def test_the_inline_limit_counts_bytes():
         '"ééé"',
         '"abcdefg"',
     ]
+
+
+def test_a_frame_holds_what_is_read_with_one_value():
+    """Values of two batches, and one that is larger than a frame: it has its own, and no other frame holds more than its share."""
+    outcomes, third = Outcomes(1, 10), "x" * (FRAME_BYTES // 3)
+    values = {number: f'"{number}{"y" * FRAME_BYTES if number == 4 else third}"' for number in range(12)}
+    for number, value in values.items():
+        outcomes.succeed(number % 2, work(number), 0, 0, value)
+    flush = outcomes.take(finished=True)
+    raw = [unpack_frame(frame.data, raw_bytes=frame.raw_bytes, limit_bytes=1 << 20).decode() for frame in flush.frames]
+    assert {entry[0]: raw[entry[5]][entry[6] : entry[6] + entry[7]] for entry in flush.packed} == values
+    assert [flush.frames[entry[5]].batch_id for entry in flush.packed] == [number % 2 for number in values]
+    assert raw.count(values[4]) == 1
+    assert all(len(one) <= FRAME_BYTES for one in raw if one != values[4])
+    assert len(raw) == 7
 
 
 def test_nothing_is_lost_or_doubled_between_two_threads():

@@ -29,7 +29,8 @@ from pathlib import Path
 import checkout  # noqa: F401 - comes before whatever imports durabatch
 import report
 from against import NoCheckoutError, checked_out, compiled, here, versus
-from cases import Case, all_cases, plain_cases
+from case import Case
+from cases import all_cases, plain_cases
 from inputs import Inputs
 from measuring import Sample, measure
 from peers import HINT, PEERS, peer_case

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cases import Case
+from case import Case
 from checkout import ROOT
 
 __all__ = ["Checkout", "NoCheckoutError", "checked_out", "compiled", "here", "versus"]

@@ -4,50 +4,13 @@ What is measured beside what, at which size, and what should come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from case import Case, Side
+from in_out import chunk_cases, export_cases, intake_cases, plan_cases
 from inputs import Inputs
 
-__all__ = ["Case", "Side", "all_cases", "plain_cases"]
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """
-    One way to do it; the first side of a case is durabatch.
-
-    Attributes:
-        function: ``MODULE.NAME`` of this directory.
-        root: The checkout whose durabatch is measured; None for the one that is found here.
-    """
-
-    label: str
-    function: str
-    make_arguments: Callable[[], dict[str, Any]]
-    root: str | None = None
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments; input files are made when they are first asked for."""
-        return self.make_arguments()
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """
-    Sides to compare.
-
-    Attributes:
-        unit: Of the values: ``items/s``, ``rows/s``, ``files/min`` and ``%`` are better when higher, ``s`` when lower.
-        goal: What should come out, in words.
-    """
-
-    name: str
-    unit: str
-    sides: tuple[Side, ...]
-    goal: str = ""
+__all__ = ["all_cases", "plain_cases"]
 
 
 def plain_cases(inputs: Inputs, *, scale: float, workers: int) -> list[Case]:
@@ -68,10 +31,16 @@ def all_cases(inputs: Inputs, *, scale: float, workers: int, big: bool) -> list[
     cases = [
         *plain_cases(inputs, scale=scale, workers=workers),
         noop(inputs, int(100_000 * scale), "random", workers, ""),
+        *cache_cases(inputs, int(200_000 * scale), int(20_000 * scale), workers),
         naps(inputs),
         commands(inputs, int(2000 * scale)),
         *engine_cases(inputs, int(500_000 * scale)),
+        *intake_cases(inputs, int(200 * scale), int(100_000 * scale), big=big),
+        *chunk_cases(inputs),
+        *plan_cases(inputs, int(1_000_000 * scale), int(100_000 * scale), workers),
+        *export_cases(inputs, int(1_000_000 * scale), workers),
         *ledger_cases(inputs, int(1_000_000 * scale), workers),
+        *queue_cases(int(5000 * scale)),
         Case("version", "s", version, "< 0.15 s"),
     ]
     if big:
@@ -108,6 +77,27 @@ def spin(count: int, workers: int) -> Case:
     return Case(f"spin-1ms-{count}", "%", sides, ">= 95")
 
 
+def cache_cases(inputs: Inputs, count: int, slow: int, workers: int) -> list[Case]:
+    """Return runs over an input that another run has worked off: no-ops, and items of one millisecond."""
+
+    def noops() -> dict[str, Any]:
+        return {"source": inputs.records(count, "ordered"), "workers": workers}
+
+    def spins() -> dict[str, Any]:
+        return {"source": inputs.records(slow, "ordered"), "workers": workers}
+
+    known = (
+        Side("second run, from the cache", "ours.reusing", noops),
+        Side("without cache", "ours.noop", noops),
+        Side("first run, remembering", "ours.remembering", noops),
+    )
+    worked = (Side("second run, from the cache", "ours.spin_reusing", spins), Side("without cache", "ours.spin_first", spins))
+    return [
+        Case(f"cache-noop-{count}", "items/s", known, ">= 60,000; ratio to without >= 1"),
+        Case(f"cache-1ms-{slow}", "s", worked, "ratio >= 9"),
+    ]
+
+
 def naps(inputs: Inputs) -> Case:
     """Return the job whose items wait, on one worker: twenty rounds of all of them at once, a second in all, so it has one size only."""
     count, concurrency = 20_000, 1000
@@ -130,18 +120,18 @@ def commands(inputs: Inputs, count: int) -> Case:
 def engine_cases(inputs: Inputs, count: int) -> list[Case]:
     """Return the verbs of the engine, one by one."""
     verbs = (
-        ("intake-read", "pages", "generator with json.loads"),
-        ("intake-ledger", "submits", "executemany of rows in memory"),
-        ("claim", "claims", "UPDATE of ranges"),
-        ("finish", "finishes", "executemany and UPDATE"),
+        ("intake-read", "pages", "generator with json.loads", ""),
+        ("intake-ledger", "submits", "executemany of the same rows, in memory", "ratio >= 0.5, reading and parsing included"),
+        ("claim", "claims", "UPDATE of ranges", ""),
+        ("finish", "finishes", "executemany and UPDATE", ""),
     )
 
     def arguments() -> dict[str, Any]:
         return {"source": inputs.records(count, "ordered")}
 
     return [
-        Case(f"{name}-{count}", "rows/s", (Side("durabatch", f"verbs.{verb}", arguments), Side(beside, f"bare.{verb}", arguments)))
-        for name, verb, beside in verbs
+        Case(f"{name}-{count}", "rows/s", (Side("durabatch", f"verbs.{verb}", arguments), Side(beside, f"bare.{verb}", arguments)), goal)
+        for name, verb, beside, goal in verbs
     ]
 
 
@@ -158,4 +148,21 @@ def ledger_cases(inputs: Inputs, count: int, workers: int) -> list[Case]:
     return [
         Case(f"resume-{count}", "s", (Side("durabatch", "ours.resume", half),), "first dispatch < 2 s"),
         Case(f"status-{count}", "s", looks, "< 0.05 s"),
+    ]
+
+
+def queue_cases(count: int) -> list[Case]:
+    """Return the run as a queue: producers of *count* calls of one item each beside a coordinator, and 10,000 items at once."""
+
+    def producers() -> dict[str, Any]:
+        return {"producers": 4, "count": count}
+
+    def bulk() -> dict[str, Any]:
+        return {"count": 10_000}
+
+    return [
+        Case(f"queue-4x{count}", "items/min", (Side("submit, one item a call", "queueing.submits", producers),), ">= 10,000"),
+        Case("queue-wait", "s", (Side("coordinator's longest wait", "queueing.longest_wait", producers),), "< 0.1 s"),
+        Case("queue-bulk-submit", "s", (Side("10,000 items, one call", "queueing.submits_in_bulk", bulk),), "< 0.1 s"),
+        Case("queue-bulk-claim", "s", (Side("10,000 items, one claim", "queueing.claims_in_bulk", bulk),), "< 0.1 s"),
     ]

@@ -22,7 +22,23 @@ from handlers import calibrate
 import durabatch
 from durabatch.models import Progress, Summary
 
-__all__ = ["commands", "first_result", "half_run", "naps", "noop", "peak_mib", "real", "resume", "spin", "status", "version"]
+__all__ = [
+    "commands",
+    "first_result",
+    "half_run",
+    "naps",
+    "noop",
+    "peak_mib",
+    "real",
+    "remembering",
+    "resume",
+    "reusing",
+    "spin",
+    "spin_first",
+    "spin_reusing",
+    "status",
+    "version",
+]
 
 #: A run that is to be looked at when it has just begun.
 Stop = Callable[[Progress], None]
@@ -73,6 +89,43 @@ def spin(*, directory: str, count: int, workers: int) -> dict[str, float]:
     summary = ledger.run("handlers:spin", items, workers=workers, params={"loops": calibrate(1.0)})
     busy_s = sum(result.value for result in ledger.latest().results())
     return run_figures(summary, path, 100 * busy_s / workers / summary.work_s)
+
+
+def remembered(directory: str, source: str, workers: int, **settings: Any) -> tuple[Summary, Summary, str]:
+    """Return how a run and another one over the same input ended, which may use the results of the first, and their ledger."""
+    path = os.path.join(directory, "bench.db")
+    ledger, items = durabatch.Ledger(path), durabatch.jsonl(source, key="k")
+    first = ledger.run(items=items, workers=workers, name="first", cache=True, **settings)
+    again = ledger.run(items=items, workers=workers, name="again", cache=True, **settings)
+    if again.status.cached != again.status.counts.total:
+        raise RuntimeError(f"the cache gave {again.status.cached} of {again.status.counts.total}")
+    return first, again, path
+
+
+def remembering(*, directory: str, source: str, workers: int) -> dict[str, float]:
+    """Return the items a second of no-ops whose results are remembered."""
+    first, _, path = remembered(directory, source, workers, handler="handlers:bump")
+    return run_figures(first, path, first.counts.total / first.work_s)
+
+
+def reusing(*, directory: str, source: str, workers: int) -> dict[str, float]:
+    """Return the items a second of no-ops whose results are known, intake included."""
+    _, again, path = remembered(directory, source, workers, handler="handlers:bump")
+    return run_figures(again, path, again.counts.total / again.work_s)
+
+
+def spin_reusing(*, directory: str, source: str, workers: int) -> dict[str, float]:
+    """Return the seconds of a run of one millisecond items whose results are known; ``first_s`` are those of the run that made them."""
+    first, again, path = remembered(directory, source, workers, handler="handlers:spin", params={"loops": calibrate(1.0)})
+    return run_figures(again, path, again.work_s) | {"first_s": first.work_s}
+
+
+def spin_first(*, directory: str, source: str, workers: int) -> dict[str, float]:
+    """Return the seconds of a run of one millisecond items that nobody knows, without the cache."""
+    path = os.path.join(directory, "bench.db")
+    params = {"loops": calibrate(1.0)}
+    summary = durabatch.Ledger(path).run("handlers:spin", durabatch.jsonl(source, key="k"), workers=workers, params=params)
+    return run_figures(summary, path, summary.work_s)
 
 
 def naps(*, directory: str, source: str, concurrency: int) -> dict[str, float]:

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from typing import Any
 
-from cases import Case, Side
+from case import Case, Side
 from handlers import bump
 from inputs import Inputs
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import apsw
-from cases import Case
+from case import Case
 from measuring import Sample
 
 from durabatch.version import __version__

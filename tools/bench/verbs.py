@@ -19,6 +19,9 @@ from durabatch.engine.start import create_run, open_session
 from durabatch.flow.batching import FixedBatches
 from durabatch.flow.retrying import RetryPolicy
 from durabatch.intake.open import open_source
+from durabatch.intake.opened import OpenedInput
+from durabatch.intake.remarks import Remarks
+from durabatch.intake.source import Source
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.opening import open_ledger
 from durabatch.models import RunSettings
@@ -28,17 +31,19 @@ __all__ = ["claims", "finishes", "pages", "submits"]
 
 #: Items of a claim or a finish that is measured alone; one transaction each.
 DISPATCH_ITEMS, DISPATCH_BYTES, BATCH_ITEMS = 1000, 1 << 20, 100
-#: Rows and bytes of a page that is measured alone.
-PAGE_ITEMS, PAGE_BYTES = 5000, 8 << 20
 #: Memory of a worker that recorded attempts tell of.
 PEAK_BYTES = 40 << 20
 
 
+def opened_input(source: Source) -> OpenedInput:
+    """Return *source* as the input of a run."""
+    return OpenedInput(source, Remarks(skips=False), "error")
+
+
 def pages(*, directory: str, source: str) -> dict[str, float]:  # noqa: ARG001 - every measurement gets a directory
     """Return the rows a second of reading, parsing and checking alone."""
-    opened = open_source((source,), key="k")
     started = time.perf_counter()
-    count = sum(len(page.rows) for page in opened.pages(None, max_items=PAGE_ITEMS, max_bytes=PAGE_BYTES))
+    count = sum(len(page.rows) for page in opened_input(open_source((source,), key="k")).pages())
     return {"value": count / (time.perf_counter() - started), "coordinator_mib": peak_mib()}
 
 
@@ -46,12 +51,12 @@ def filled(directory: str, source: str) -> tuple[Connection, ActiveRun, float]:
     """Return a ledger with all items of a file in it, one transaction a page, and the rows a second that took."""
     ledger = open_ledger(os.path.join(directory, "bench.db"), create=True)
     open_session(ledger, {}, now_us=now_us())
-    opened = open_source((source,), key="k")
+    opened, settings = opened_input(open_source((source,), key="k")), RunSettings()
     started = time.perf_counter()
     page, rest = first_page(opened)
-    run_id = create_run(ledger, series="bench", handler={}, source={}, fingerprint=None, settings=RunSettings().as_json(), now_us=now_us())
+    run_id = create_run(ledger, series="bench", handler={}, source={}, fingerprint=None, settings=settings.as_json(), now_us=now_us())
     active = load(ledger, run_id)
-    feeder = Feeder(ledger, active, opened)
+    feeder = Feeder(ledger, active, opened, settings)
     with ledger.transaction():
         feeder.begin(page, rest)
         active.write_tally(ledger)

@@ -1,0 +1,54 @@
+"""
+What a session says of its run while it works: sentences, progress, and why it ended with an error.
+"""
+
+from __future__ import annotations
+
+from durabatch.engine.active import ActiveRun
+from durabatch.engine.status import eta_s
+from durabatch.errors import OutputError
+from durabatch.limits import shown_duration
+from durabatch.models import Progress, RunSettings
+from durabatch.runner.delivering import Failure
+from durabatch.runner.pace import Pace
+
+__all__ = ["progress_of", "reason_of", "resuming_text", "stopping_text"]
+
+
+def reason_of(error: Exception, failure: Failure | None) -> str:
+    """Return what stands on a run that *error* has halted; the batch is named when it came from the call about one that failed."""
+    if failure is not None and failure.error is error:
+        return failure.reason
+    return error.what if isinstance(error, OutputError) else f"{type(error).__name__}: {error}"
+
+
+def resuming_text(active: ActiveRun) -> str:
+    """Return what a person is told when a run goes on."""
+    counts = active.view()
+    failed = counts.failed + counts.quarantined
+    more = "" if active.intake_complete else " so far, intake goes on"
+    return f"resuming: {counts.ended - failed:,} done, {failed:,} failed, {counts.left:,} left{more}"
+
+
+def stopping_text(active: ActiveRun, settings: RunSettings) -> str:
+    """Return what a person is told at the first signal."""
+    counts = active.view()
+    total = f"{counts.total:,}" if active.intake_complete else f"{counts.total:,} so far"
+    within = shown_duration(settings.drain_s)
+    return (
+        f"stopping after the items in flight, within {within} (again: at once); {counts.ended:,} of {total} done, the same command goes on"
+    )
+
+
+def progress_of(active: ActiveRun, pace: Pace) -> Progress:
+    """Return what a progress line shows now."""
+    counts = active.view()
+    return Progress(
+        run_name=active.name,
+        counts=counts,
+        intake_complete=active.intake_complete,
+        items_per_s=pace.rate,
+        eta_s=eta_s(counts.left, pace.rate, complete=active.intake_complete),
+        elapsed_s=pace.elapsed_us / 1e6,
+        batch_count=active.batch_count,
+    )
