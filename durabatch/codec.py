@@ -149,7 +149,8 @@ def parse_items(lines: Sequence[bytes]) -> tuple[list[Any], list[str]] | None:
     # As in parse_item: a key that was dropped took a colon with it, and no other line can have made up for that.
     if encoded != joined and (encoded.count(b":") != joined.count(b":") or b"Infinity" in encoded or b"\\u003" in joined):
         return None
-    texts = encoded[1:-1].decode().split(BETWEEN_TEXT)
+    # Decoding the lines costs a third of taking the text apart again.
+    texts = list(map(bytes.decode, lines)) if encoded == joined else encoded[1:-1].decode().split(BETWEEN_TEXT)
     if len(values) != 2 * len(lines) - 1 or len(texts) != len(lines) or values[1::2] != [BETWEEN_VALUE] * (len(lines) - 1):
         return None
     return values[::2], texts

@@ -13,10 +13,10 @@ from durabatch.codec import key_hashes, payload_digests
 from durabatch.engine.start import create_run
 from durabatch.engine.submit import InputRow, insert_one_by_one, locate
 from durabatch.errors import NotFoundError, UsageError
-from durabatch.ledger import item, queue, run, span
+from durabatch.ledger import item, new_items, queue, run, span
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
-from durabatch.ledger.item import KeyTakenError, NewItem
+from durabatch.ledger.new_items import KeyTakenError, NewItems
 from durabatch.ledger.queue import Standing
 from durabatch.ledger.run import Tally
 from durabatch.models import RunSettings
@@ -150,25 +150,21 @@ def insert(
 ) -> None:
     """Write new items, their span and the counters of the run."""
     waits = due_at_us is not None
-    items = new_items(rows, run_id, item.last_id(ledger) + 1, stands.total_count, priority, 0 if priority and not waits else due_at_us)
+    items = new_page(rows, run_id, item.last_id(ledger) + 1, stands.total_count, priority, 0 if priority and not waits else due_at_us)
     try:
-        item.insert(ledger, items)
+        new_items.insert(ledger, items)
     except KeyTakenError:
         insert_one_by_one(ledger, items)
-    first, last = items[0][0], items[-1][0]
+    first, last = items.first_item_id, items.last_item_id
     if waits:
         queue.schedule(ledger, first, last)
     span.cover(ledger, run_id, first, last)
     run.add(ledger, run_id, Tally(total=len(items), scheduled=len(items) if waits else 0, pending=0 if waits else len(items)))
 
 
-def new_items(
-    rows: Sequence[tuple[str, str]], run_id: int, first_id: int, count: int, priority: int, due_at_us: int | None
-) -> list[NewItem]:
-    """Return the rows of the item table; with a due time they stand outside the input order, at their priority."""
+def new_page(rows: Sequence[tuple[str, str]], run_id: int, first_id: int, count: int, priority: int, due_at_us: int | None) -> NewItems:
+    """Return *rows* as new items; with a due time they stand outside the input order, at their priority."""
     keys, payloads = zip(*rows, strict=True)
-    columns = zip(range(first_id, first_id + len(rows)), keys, key_hashes(keys), payloads, payload_digests(payloads), strict=True)
-    plain = [
-        (item_id, run_id, key, place, payload, digest, first_id - 1 - item_id - count) for item_id, key, place, payload, digest in columns
-    ]
-    return list(plain) if due_at_us is None else [(*new, priority, due_at_us) for new in plain]
+    positions = range(-1 - count, -1 - count - len(rows), -1)
+    places = None if due_at_us is None else [(priority, due_at_us)] * len(rows)
+    return NewItems(run_id, first_id, keys, key_hashes(keys), payloads, payload_digests(payloads), positions, places)

@@ -168,7 +168,12 @@ def tried(one: AttemptView) -> str:
     if one.cached:
         return f"try {one.number}, at {one.started_at}: the cache had the result of the same payload, nothing was run"
     end = ENDS[AttemptOutcome(one.outcome)]
-    return f"try {one.number}, at {one.started_at} by worker {one.worker}, {end} after {one.duration_s:.3g} s{said}"
+    return f"try {one.number}, at {one.started_at} by worker {one.worker}, {end} after {lasted(one.duration_s)}{said}"
+
+
+def lasted(seconds: float) -> str:
+    """Return how long a try took: ``12.3 s``."""
+    return "less than a millisecond" if seconds < 0.001 else f"{seconds:.3g} s"
 
 
 def recorded(facts: Facts) -> Iterator[str]:

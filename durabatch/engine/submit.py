@@ -7,15 +7,15 @@ crash in the middle of intake goes on exactly behind the last page.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from durabatch.codec import key_hash, key_hashes, payload_digests
 from durabatch.engine.active import ActiveRun
 from durabatch.ledger import item, run, span
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
-from durabatch.ledger.item import KeyTakenError, NewItem
+from durabatch.ledger.new_items import KeyTakenError, NewItems, insert
 
 __all__ = ["DuplicateKeyError", "InputRow", "Place", "insert_one_by_one", "locate", "note_read", "submit"]
 
@@ -64,16 +64,16 @@ def submit(
             if place is not None:
                 items = placed(active, items, place)
             try:
-                item.insert(ledger, items)
+                insert(ledger, items)
             except KeyTakenError:
                 insert_one_by_one(ledger, items)
             if place is not None:
                 pass_by(ledger, active, items)
-            span.cover(ledger, active.run_id, items[0][0], items[-1][0])
+            span.cover(ledger, active.run_id, items.first_item_id, items.last_item_id)
             active.tally.total += len(items)
             active.tally.pending += len(items)
             active.span_last = -1
-            note_read(active, [new[5] for new in items])
+            note_read(active, items.digests)
         active.intake["ended"] = complete
         active.intake_complete = complete and not active.is_open
         run.set_intake(ledger, active.run_id, position=position, complete=active.intake_complete, intake=active.intake)
@@ -90,44 +90,43 @@ def note_read(active: ActiveRun, digests: Sequence[bytes]) -> None:
     active.intake["rows"] = active.intake.get("rows", 0) + len(digests)
 
 
-def new_items(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow]) -> list[NewItem]:
-    """Return the rows of the item table for *rows*, numbered from the next free id."""
-    given, payloads, positions = zip(*rows, strict=True)
+def new_items(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow]) -> NewItems:
+    """Return *rows* as new items, numbered from the next free id."""
     ordinal = active.total_count + 1
-    keys = [str(ordinal + index) if key is None else key for index, key in enumerate(given)] if None in given else given
-    ids = itertools.count(item.last_id(ledger) + 1)
-    run_ids = itertools.repeat(active.run_id)
-    return list(zip(ids, run_ids, keys, key_hashes(keys), payloads, payload_digests(payloads), positions, strict=False))
+    keys = [str(ordinal + index) if row[0] is None else row[0] for index, row in enumerate(rows)]
+    payloads = [row[1] for row in rows]
+    first_id = item.last_id(ledger) + 1
+    return NewItems(
+        active.run_id, first_id, keys, key_hashes(keys), payloads, payload_digests(payloads), positions=[row[2] for row in rows]
+    )
 
 
-def placed(active: ActiveRun, items: Sequence[NewItem], place: Place) -> list[NewItem]:
+def placed(active: ActiveRun, items: NewItems, place: Place) -> NewItems:
     """Return *items* with their places."""
-    made: list[NewItem] = []
-    for new in items:
-        priority, due_at_us = place(new[4])
-        made.append((*new[:7], priority, due_at_us))
+    places = list(map(place, items.payloads))
+    for _, due_at_us in places:
         if due_at_us is not None:
             active.expect_due(due_at_us)
-    return made
+    return replace(items, places=places)
 
 
-def pass_by(ledger: Connection, active: ActiveRun, items: Sequence[NewItem]) -> None:
+def pass_by(ledger: Connection, active: ActiveRun, items: NewItems) -> None:
     """Move the watermark behind a page without a fresh item, if no fresh item stands before it: a claim need not look through it."""
-    if all(new[-1] is not None for new in items) and span.at(ledger, active.run_id, active.next_item_id) is None:
-        active.next_item_id = items[-1][0] + 1
+    if all(due_at_us is not None for _, due_at_us in items.places or ()) and span.at(ledger, active.run_id, active.next_item_id) is None:
+        active.next_item_id = items.last_item_id + 1
         run.set_watermark(ledger, active.run_id, active.next_item_id)
 
 
-def insert_one_by_one(ledger: Connection, items: Sequence[NewItem]) -> None:
+def insert_one_by_one(ledger: Connection, items: NewItems) -> None:
     """Add *items* whose key hashes meet others: the same text is a duplicate, another text moves on to its next probe."""
     with ledger.savepoint():
-        for index, new in enumerate(items):
+        for index, key in enumerate(items.keys):
             probe = 0
-            while (found := item.get_by_hash(ledger, new[1], key_hash(new[2], probe))) is not None:
-                if found[1] == new[2]:
-                    raise DuplicateKeyError(index, new[2], found[3])
+            while (found := item.get_by_hash(ledger, items.run_id, key_hash(key, probe))) is not None:
+                if found[1] == key:
+                    raise DuplicateKeyError(index, key, found[3])
                 probe += 1
-            item.insert(ledger, [(*new[:3], key_hash(new[2], probe), *new[4:])])
+            insert(ledger, items.alone(index, key_hash(key, probe)))
 
 
 def locate(ledger: Executor, run_id: int, key: str) -> int | None:

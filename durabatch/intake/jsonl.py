@@ -36,12 +36,12 @@ class JsonlReader:
 
     def read(self, max_items: int, max_bytes: int) -> Batch:
         """Return the next items; blank lines count neither as items nor as the end."""
-        reader = self._lines
+        reader, before = self._lines, self._lines.offset
         try:
             raw = reader.take(max_items, max_bytes)
         except InputError as error:
             return Batch([], problem=reader.refuse(error, self._skip_bad))
-        first, size = reader.line - len(raw), sum(map(len, raw)) + len(raw)
+        first, size = reader.line - len(raw), reader.offset - before
         rows: list[Row] = []
         problem = self._add(rows, raw, first)
         reader.items += len(rows)

@@ -61,8 +61,8 @@ class Plan:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the source is another one than the run was started with."""
-        return any(self.counts[kind] for kind in ("new", "changed", "gone"))
+        """Whether the source is another one than the run was started with; a new run has none to differ from."""
+        return self.run is not None and any(self.counts[kind] for kind in ("new", "changed", "gone"))
 
     @property
     def needs_choice(self) -> bool:
@@ -196,10 +196,11 @@ class Survey:
         if self.comparison.dedupe == "error":
             raise repeated(source, row[2], str(row[0]), one.first_position or 0)
         self.plan.repeated += 1
-        if one.item_id in self.doubtful and one.is_equal:
-            self.doubtful.discard(one.item_id)
-            self.plan.counts["changed"] -= 1
-            self.plan.counts["same"] += 1
+        if self.comparison.dedupe == "last" and one.item_id is not None and one.is_equal == (one.item_id in self.doubtful):
+            step = 1 if one.is_equal else -1
+            (self.doubtful.discard if one.is_equal else self.doubtful.add)(one.item_id)
+            self.plan.counts["same"] += step
+            self.plan.counts["changed"] -= step
         return None
 
     def write(self, status: str, one: Compared, row: tuple[str | None, str, int]) -> None:

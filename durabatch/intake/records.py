@@ -104,14 +104,14 @@ def plain_keys(values: list[Any], field: str) -> list[str | None] | None:
     """Return the keys of *values* when all of them are short texts or whole numbers in *field* itself; None when they need a closer look."""
     try:
         keys = [value[field] for value in values]
-        kinds = set(map(type, keys))
     except (KeyError, TypeError, IndexError):
         return None
-    if kinds == {int} and min(keys) > -SAFE_NUMBER and max(keys) < SAFE_NUMBER:
-        return list(map(str, keys))
-    if kinds != {str} or "" in keys or max(map(len, keys)) > SHORT_KEY or not "".join(keys).isprintable():
-        return None
-    return keys
+    try:
+        is_fit = "".join(keys).isprintable() and all(keys) and max(map(len, keys)) <= SHORT_KEY
+    except TypeError:
+        is_fit = set(map(type, keys)) == {int} and min(keys) > -SAFE_NUMBER and max(keys) < SAFE_NUMBER
+        keys = list(map(str, keys)) if is_fit else []
+    return keys if is_fit else None
 
 
 def as_input_error(fault: Fault, data: bytes, place: Callable[[int], str], line: int, column: int = 0) -> InputError:

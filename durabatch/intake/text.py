@@ -220,13 +220,15 @@ class LineReader:
             self._stream_ended = True
             self._lines = [self._tail] if self._tail and not self._stream.is_cut else []
             self._tail = b""
+        size = len(self._tail) + len(data)
         head, separator, rest = data.rpartition(self.separator)
         if separator:
             self._lines = (self._tail + head).split(self.separator)
             self._tail = rest
         else:
             self._tail += rest
-        self._refuse_long_lines()
+        if size > self.limit_bytes:
+            self._refuse_long_lines()
 
     def _refuse_long_lines(self) -> None:
         limit = self.limit_bytes

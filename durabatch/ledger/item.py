@@ -9,29 +9,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import apsw
 from pydantic_core import to_json
 
 from durabatch.ledger.connection import Connection
-from durabatch.ledger.executor import BORDER_ERRORS, Bindings, Executor, translate
+from durabatch.ledger.executor import Bindings, Executor
 from durabatch.ledger.statements import named
 from durabatch.ledger.stretch import carray, is_stretch
 
 __all__ = [
-    "Claimable", "DueRow", "ItemRow", "KeyTakenError", "NewItem", "StoredItem", "answer", "cancel", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash",
-    "has_due_without_batch", "held", "insert", "last_id", "list_again", "list_chosen", "list_due", "list_due_to_cancel", "list_ended_ids", "list_error_groups",
+    "Claimable", "DueRow", "ItemRow", "StoredItem", "answer", "cancel", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash",
+    "has_due_without_batch", "held", "last_id", "list_again", "list_chosen", "list_due", "list_due_to_cancel", "list_ended_ids", "list_error_groups",
     "list_failed_ids", "list_fresh", "list_fresh_to_cancel", "list_of_batch", "list_page", "list_pending", "list_skipped_groups",
     "list_suspects", "next_due", "next_waiting", "recover", "release", "retry", "skip", "succeed", "where_query",
 ]  # fmt: skip
 
-#: (item_id, run_id, key, key_hash, payload, digest, source_position), and for an item with a place of its own its priority and due time
-NewItem = tuple[int, int, str, int, str, bytes, int] | tuple[int, int, str, int, str, bytes, int, int, int | None]
 #: (item_id, number of its next attempt, key, payload)
 Claimable = tuple[int, int, str, str]
 #: A Claimable, its batch_id and its state
 DueRow = tuple[int, int, str, str, int | None, str]
-#: Fields of a NewItem that stands in input order.
-PLAIN_FIELDS = 7
 #: The priorities there are: whatever an INTEGER holds.
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 #: Priorities that are looked at one by one, before all lower ones are looked at together.
@@ -70,31 +65,6 @@ class StoredItem:
     source_position: int
     due_at_us: int | None
     earlier_count: int
-
-
-class KeyTakenError(Exception):
-    """A row of the page has a key hash that stands in the ledger. The statement was undone; which row it is must be looked for."""
-
-
-def insert(ledger: Connection, rows: Sequence[NewItem]) -> None:
-    """
-    Add *rows*, whose ids follow each other, all or none.
-
-    Raises:
-        KeyTakenError: A key hash is there already. No row was added.
-    """
-    ledger.check_owner()
-    hashes = carray([row[3] for row in rows])
-    try:
-        ledger.raw.execute(ledger.sql["item_key_insert_stretch"], (rows[0][1], rows[0][0], hashes))
-    except apsw.ConstraintError as error:
-        if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_PRIMARYKEY:
-            raise translate(error, ledger.files.ledger) from error
-        ledger.execute("item_key_remove", (rows[0][1], rows[0][0], hashes))
-        raise KeyTakenError("a key hash of the page is taken") from error
-    except BORDER_ERRORS as error:
-        raise translate(error, ledger.files.ledger) from error
-    ledger.executemany("item_insert" if len(rows[0]) == PLAIN_FIELDS else "item_insert_placed", rows)
 
 
 def last_id(ledger: Executor) -> int:

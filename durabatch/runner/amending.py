@@ -3,18 +3,20 @@ The items of a run are brought in line with another input: what is new is added,
 
     each page: compare  →  decide  →  add, amend, redo, cancel, in one write transaction; then the gone; then the input is the recorded one
 
-Until the last step no input counts as the recorded one, so that a crash in between leads back to the comparison.
+Until the last step no input counts as the recorded one, and the run bears a mark, so that a crash in between leads back to the comparison: how
+many rows were read says nothing then about where the input goes on.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from durabatch.clock import now_us
-from durabatch.engine.active import reload
+from durabatch.engine.active import ActiveRun, reload
 from durabatch.engine.compare import KEPT, Compared, Comparison, Kind
 from durabatch.engine.notice import notice
 from durabatch.engine.redo import amend, redo, reposition
@@ -27,9 +29,13 @@ from durabatch.intake.plan_file import PlanFile, read_plan
 from durabatch.intake.source import Page
 from durabatch.ledger import item, run
 from durabatch.ledger.connection import Connection
+from durabatch.ledger.run import RunRow
 from durabatch.runner.feeding import Feeder, encode_position, note_left_out
 
-__all__ = ["MODES", "apply", "mode_of"]
+__all__ = ["MODES", "apply", "is_half_done", "mode_of", "note_in_line"]
+
+#: What the intake of a run has while its items are being brought in line: the way in which that is done.
+MARK = "amending"
 
 #: Items put right in one transaction.
 PAGE = 5000
@@ -53,14 +59,32 @@ def source_alone(row: InputRow | None, one: Compared) -> str:
 MODES: dict[str, Mode] = {"merge": merge, "source": source_alone}
 
 
-def mode_of(ledger: Connection, choice: str | None, feeder: Feeder, note: Callable[[str], None]) -> Mode:
-    """Return what is to be done, by a word or by an edited plan; UsageError when a row of that no longer fits."""
+def is_half_done(row: RunRow) -> bool:
+    """Tell whether a crash has cut the items of the run off while they were brought in line."""
+    return MARK in row.intake
+
+
+def way(choice: str) -> str:
+    """Return what a run that was cut off is known by: the word, or a digest of the plan as it is written."""
+    if choice in MODES:
+        return choice
+    with open(choice, "rb") as plan:
+        return hashlib.file_digest(plan, "blake2b").hexdigest()
+
+
+def mode_of(ledger: Connection, choice: str, feeder: Feeder, note: Callable[[str], None]) -> Mode:
+    """
+    Return what is to be done, by a word or by an edited plan; UsageError when a row of that no longer fits.
+
+    A plan that was carried out in part before a crash need not fit: what was done of it stays as it is when it is carried out again.
+    """
     if choice in MODES:
         return MODES[choice]
     if not feeder.source.repeatable:
         raise UsageError("--on-change: a plan needs an input that can be read twice", "Write it to a file, or use merge or source.")
-    plan = read_plan(str(choice))
-    check_fit(ledger, feeder, plan, note)
+    plan = read_plan(choice)
+    if feeder.active.intake.get(MARK) != way(choice):
+        check_fit(ledger, feeder, plan, note)
 
     def planned(row: InputRow | None, one: Compared) -> str:
         found = plan.find(one.key or "", 0 if row is None else row[2], one.digest)
@@ -89,20 +113,24 @@ def check_fit(ledger: Connection, feeder: Feeder, plan: PlanFile, note: Callable
         )
 
 
-def apply(ledger: Connection, feeder: Feeder, mode: Mode, note: Callable[[str], None]) -> None:
+def apply(ledger: Connection, feeder: Feeder, choice: str, note: Callable[[str], None]) -> None:
     """
-    Bring the items of the run in line with its source, in pages, as *mode* says.
+    Bring the items of the run in line with its source, in pages, as *choice* says: a word, or the path of a plan.
 
     On return the source is taken in to its end. After an error or a crash the pages before it stay, and the next start compares again.
+
+    Raises:
+        UsageError: The plan does not fit. Nothing was changed.
     """
-    active = feeder.active
-    active.intake = {name: value for name, value in active.intake.items() if name not in {"rows", "digest", "duplicates", "bad", "kept"}}
+    active, mode = feeder.active, mode_of(ledger, choice, feeder, note)
     with closing(Comparison(ledger, active.run_id, dedupe=feeder.opened.dedupe)) as comparison:
         amending = Amending(ledger, feeder, comparison, mode)
         with ledger.transaction():
             notice(ledger, active)
             reopen_over(ledger, active.run_id)
             run.forget_fingerprint(ledger, active.run_id)
+            active.intake = {**uncounted(active.intake), MARK: way(choice), "ended": False}
+            run.set_intake(ledger, active.run_id, position=None, complete=False, intake=active.intake)
         last: Page | None = None
         for page in feeder.opened.pages():
             amending.take(page)
@@ -111,6 +139,21 @@ def apply(ledger: Connection, feeder: Feeder, mode: Mode, note: Callable[[str], 
     feeder.is_done, feeder.problem = True, None
     reload(ledger, active)
     note(f"the items are in line with the input: {amending.summary()}")
+
+
+def uncounted(intake: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of an intake apart from what is counted anew when the source is read from its start."""
+    return {name: value for name, value in intake.items() if name not in {"rows", "digest", "duplicates", "bad", MARK}}
+
+
+def note_in_line(ledger: Connection, active: ActiveRun) -> None:
+    """Note that all of the source was read, and that the items of the run are in line with it; how it was counted before says nothing of it."""
+    told = {name: active.intake[name] for name in active.intake.keys() & {"bad", "duplicates"}}
+    with ledger.transaction():
+        notice(ledger, active)
+        active.intake = {**uncounted(active.intake), **told, "ended": True}
+        run.set_intake(ledger, active.run_id, position=None, complete=not active.is_open, intake=active.intake)
+    reload(ledger, active)
 
 
 def moved_rows(rows: list[InputRow], compared: list[Compared]) -> list[tuple[int, int]]:
@@ -149,7 +192,7 @@ class Amending:
             for row, one in zip(page.rows, compared, strict=True):
                 self.sort(row, one, adds, chosen)
             self.add(list(adds.values()))
-            self.carry_out(chosen)
+            self.carry_out(chosen, lost=False)
             active.intake = self.intake
             active.write_tally(self.ledger)
 
@@ -194,12 +237,12 @@ class Amending:
         self.comparison.took(range(first, first + len(rows)), rows)
         self.counts["add"] += len(rows)
 
-    def carry_out(self, chosen: dict[str, list[Any]]) -> None:
-        """Redo and cancel items."""
+    def carry_out(self, chosen: dict[str, list[Any]], *, lost: bool) -> None:
+        """Redo and cancel items; *lost* says that the input does not have them."""
         ledger, run_id, now = self.ledger, self.feeder.active.run_id, now_us()
         amend(ledger, run_id, chosen["amend"], cause="changed", now_us=now, place=self.feeder.place)
         redo(ledger, run_id, chosen["redo"], cause="redone", now_us=now)
-        withdraw(ledger, run_id, chosen["cancel"], now_us=now)
+        withdraw(ledger, run_id, chosen["cancel"], now_us=now, lost=lost)
         self.counts["redo"] += len(chosen["amend"]) + len(chosen["redo"])
         self.counts["cancel"] += len(chosen["cancel"])
 
@@ -209,12 +252,12 @@ class Amending:
         changes = list(self.late.values())
         for start in range(0, len(changes), PAGE):
             with ledger.transaction():
-                self.carry_out({"amend": changes[start : start + PAGE], "redo": [], "cancel": []})
+                self.carry_out({"amend": changes[start : start + PAGE], "redo": [], "cancel": []}, lost=False)
         for page in self.comparison.gone(kept=self.mode is source_alone):
             with ledger.transaction():
                 self.settle_gone(page)
         with ledger.transaction():
-            active.intake = {**self.intake, "ended": True}
+            active.intake = {name: value for name, value in self.intake.items() if name != MARK} | self.remembered()
             position = encode_position(None if last is None else last.position, 0)
             run.set_intake(ledger, active.run_id, position=position, complete=not active.is_open, intake=active.intake)
 
@@ -224,10 +267,15 @@ class Amending:
         for item_id, key, state in page:
             action = self.mode(None, Compared.gone(item_id, key, state))
             chosen[action if action in chosen else "keep"].append(item_id)
-        self.carry_out(chosen)
+        self.carry_out(chosen, lost=True)
         kept = [*chosen["keep"], *chosen["redo"]]
         reposition(self.ledger, [(item_id, KEPT) for item_id in kept])
         self.intake["kept"] = self.intake.get("kept", 0) + len(kept)
+
+    def remembered(self) -> dict[str, Any]:
+        """Return what the next start must know of this one: what was kept though it is gone, and whether a plan has left things as they are."""
+        kept = 0 if self.mode is source_alone else self.intake.get("kept", 0)
+        return {"ended": True, "kept": kept, "by_plan": self.mode not in MODES.values()}
 
     def summary(self) -> str:
         """Return in words what was done."""

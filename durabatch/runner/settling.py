@@ -30,7 +30,7 @@ from durabatch.ledger.executor import Executor
 from durabatch.ledger.run import RunRow
 from durabatch.options import did_you_mean
 from durabatch.provenance import differences, version_changed
-from durabatch.runner.amending import MODES, apply, mode_of
+from durabatch.runner.amending import MODES, apply, is_half_done, note_in_line
 from durabatch.runner.feeding import Feeder
 from durabatch.runner.request import RunRequest
 
@@ -80,22 +80,25 @@ def settle(ledger: Connection, request: RunRequest, row: RunRow, feeder: Feeder,
         # The items of the run came from other processes alone so far: this is its first input.
         feeder.go_on(None)
         return Settled(fingerprint, request.source_spec, now)
-    as_recorded = Settled(fingerprint, request.source_spec, now)
+    as_recorded, is_in_line = Settled(fingerprint, request.source_spec, now), False
     for sentence in differences(row.provenance, now):
         request.note(sentence)
-    if choice in ("merge", "source") and not source.repeatable:
-        apply(ledger, feeder, MODES[choice], request.note)
-    elif not is_as_recorded(row, fingerprint, request.source_spec):
+    if choice in MODES and (is_half_done(row) or not source.repeatable):
+        apply(ledger, feeder, choice, request.note)
+    elif not is_as_recorded(row, fingerprint, request.source_spec) or (choice in MODES and row.intake.get("by_plan")):
         continuation = surveyed(ledger, feeder.opened, row, plan, request.note)
         if continuation is not None:
             feeder.go_on_within(continuation.page, continuation.pages, before=continuation.before, known=continuation.known)
+        is_in_line = continuation is None and not (plan.is_changed or has_ended(row))
     elif not has_ended(row):
         feeder.go_on(row.source_position)
     if plan.needs_choice and choice is None:
         raise refusal(plan)
+    if is_in_line:
+        note_in_line(ledger, feeder.active)
     if plan.is_changed or (choice == "source" and row.intake.get("kept") and source.repeatable):
         request.note(f"the input has changed: {plan.sentence()}" if plan.is_changed else "what was gone and had been kept is cancelled")
-        apply(ledger, feeder, mode_of(ledger, choice, feeder, request.note), request.note)
+        apply(ledger, feeder, str(choice), request.note)
     if plan.is_new_version:
         redo_all(ledger, feeder.active, request.note)
     return as_recorded
@@ -157,7 +160,7 @@ def surveyed(
     if has_ended(row) and source.repeatable and writer is None and is_same_by_digest(opened, row):
         plan.counts["same"] = row.total_count
         return None
-    known = None if has_ended(row) else known_rows(row.intake, row.total_count)
+    known = None if has_ended(row) or is_half_done(row) else known_rows(row.intake, row.total_count)
     with closing(Comparison(ledger, row.run_id, dedupe=opened.dedupe)) as comparison:
         survey = Survey(comparison, plan, note=note, writer=writer)
         return survey.read(source, opened.pages(), known=known)
@@ -166,7 +169,8 @@ def surveyed(
 def is_same_by_digest(opened: OpenedInput, row: RunRow) -> bool:
     """Tell whether the source gives as many rows as were taken in, with the same payloads: the ledger's items need not be read for that."""
     rows, digest = row.intake.get("rows"), row.intake.get("digest")
-    if digest is None:
+    if digest is None or opened.dedupe != "error":
+        # Where keys come again, the order of the rows matters, of which the digest says nothing.
         return False
     counted = ActiveRun.of_intake()
     for page in opened.pages():

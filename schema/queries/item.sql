@@ -57,13 +57,13 @@ SELECT item.item_id, item.key, item.digest, item.source_position
 FROM item_key JOIN item ON item.item_id = item_key.item_id
 WHERE item_key.run_id = ?1 AND item_key.key_hash = ?2;
 
--- A page of input; ?4 is the hash of the key, which goes into item_key.
+-- A new item; most are added many at once, by this statement with its row repeated.
 -- name: item_insert
-INSERT INTO item (item_id, run_id, key, payload, digest, source_position) VALUES (?1, ?2, ?3, ?5, ?6, ?7);
+INSERT INTO item (item_id, run_id, key, payload, digest, source_position) VALUES (?1, ?2, ?3, ?4, ?5, ?6);
 
--- The same for items that have a place of their own: ?8 is their priority, ?9 the due time that puts them outside the input order.
+-- The same for items that have a place of their own: ?7 is their priority, ?8 the due time that puts them outside the input order.
 -- name: item_insert_placed
-INSERT INTO item (item_id, run_id, key, payload, digest, source_position, priority, due_at_us) VALUES (?1, ?2, ?3, ?5, ?6, ?7, ?8, ?9);
+INSERT INTO item (item_id, run_id, key, payload, digest, source_position, priority, due_at_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8);
 
 -- name: item_last_id
 SELECT coalesce(max(item_id), 0) FROM item;

@@ -45,11 +45,11 @@ def test_ended_items_say_how_they_ended_and_what_would_run_them_again(ledger):
     withdraw(ledger, 1, [5], now_us=NOW, lost=False)
     finished(ledger, actives.load(ledger, 1), failures(take(ledger, actives.load(ledger, 1), 1), "failed"), policy=RetryPolicy(1))
     expect(
-        ledger, "k1", "succeeded", "row 1 of the input", f"try 1, at {STARTED} by worker 1, succeeded after 0.0005 s", "a payload of 4 bytes",
+        ledger, "k1", "succeeded", "row 1 of the input", f"try 1, at {STARTED} by worker 1, succeeded after less than a millisecond", "a payload of 4 bytes",
         "batch 1, which is finished", "a result of 5 bytes, from try 1", "it has succeeded. --from-item k1",
     )  # fmt: skip
-    expect(ledger, "k2", "failed", "ran out of time after 0.0005 s: TimeoutError: after 1 s", "all its tries are used (1 of 1). `durabatch retry jobs --key k2`")
-    expect(ledger, "k3", "skipped", "found that there is nothing to do after 0.0005 s: nothing in it", "`durabatch retry jobs --key k3 --state skipped`")
+    expect(ledger, "k2", "failed", "ran out of time after less than a millisecond: TimeoutError: after 1 s", "all its tries are used (1 of 1). `durabatch retry jobs --key k2`")
+    expect(ledger, "k3", "skipped", "found that there is nothing to do after less than a millisecond: nothing in it", "`durabatch retry jobs --key k3 --state skipped`")
     expect(ledger, "k5", "cancelled", "no try has ended yet", "it was cancelled", "retry jobs --key k5 --state cancelled")
     redo(ledger, 1, [1], cause="redone", now_us=NOW)
     expect(ledger, "k1", "pending", f"a result of before of 5 bytes, from try 1, replaced at {STARTED} because somebody asked", "runs when its turn comes")

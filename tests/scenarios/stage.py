@@ -13,9 +13,11 @@ stage carries in its environment. Handlers wait at a gate, a FIFO that lets one 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import sys
+import termios
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -109,6 +111,15 @@ class Gate:
     def let(self, count: int) -> None:
         """Let so many through, now or when they come."""
         os.write(self.descriptor, b"." * count)
+
+    def waiting(self) -> int:
+        """Return how many more may pass of those that were let through."""
+        return int.from_bytes(fcntl.ioctl(self.descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    def shut(self) -> None:
+        """Let nobody through any more."""
+        if count := self.waiting():
+            os.read(self.descriptor, count)
 
     def open(self) -> None:
         """Let everybody through from now on."""

@@ -36,14 +36,13 @@ __all__ = [
     "pages",
     "pool_noop",
     "status",
-    "submits",
     "xargs",
 ]
 
 #: Items sent to a process at once.
 NOOP_CHUNK, SPIN_CHUNK, FILE_CHUNK = 200, 50, 20
 #: Rows of a transaction of one statement, of a claim, and of a finish.
-PAGE_ITEMS, DISPATCH_ITEMS = 5000, 1000
+PAGE_ITEMS, DISPATCH_ITEMS = 10_000, 1000
 WAL_BYTES = 4_000_000
 SCHEMA = """
 CREATE TABLE item (
@@ -132,7 +131,7 @@ def pages(*, directory: str, source: str) -> dict[str, float]:  # noqa: ARG001 -
 def opened(directory: str) -> apsw.Connection:
     """Return a database with the plain tables, as durable as a ledger."""
     database = apsw.Connection(os.path.join(directory, "bare.db"))
-    for pragma in ("journal_mode=wal", "synchronous=full", "wal_autocheckpoint=0", "cache_size=-12000"):
+    for pragma in ("journal_mode=wal", "synchronous=full", "wal_autocheckpoint=0", "cache_size=-8000"):
         database.execute("PRAGMA " + pragma).fetchall()
     database.execute(SCHEMA)
     return database
@@ -152,12 +151,6 @@ def fill(database: apsw.Connection, rows: list[tuple[str, str, int]]) -> float:
             database.executemany("INSERT INTO item (key, payload, source_position) VALUES (?, ?, ?)", rows[start : start + PAGE_ITEMS])
         checkpoint(database)
     return time.perf_counter() - started
-
-
-def submits(*, directory: str, source: str) -> dict[str, float]:
-    """Return the rows a second of ``executemany`` over the same rows, read and parsed before."""
-    rows = list(records(source))
-    return {"value": len(rows) / fill(opened(directory), rows)}
 
 
 def claim_all(database: apsw.Connection, count: int) -> float:

@@ -120,18 +120,24 @@ def commands(inputs: Inputs, count: int) -> Case:
 def engine_cases(inputs: Inputs, count: int) -> list[Case]:
     """Return the verbs of the engine, one by one."""
     verbs = (
-        ("intake-read", "pages", "generator with json.loads", ""),
-        ("intake-ledger", "submits", "executemany of the same rows, in memory", "ratio >= 0.5, reading and parsing included"),
-        ("claim", "claims", "UPDATE of ranges", ""),
-        ("finish", "finishes", "executemany and UPDATE", ""),
+        ("intake-read", "pages", "bare.pages", "generator with json.loads", ""),
+        (
+            "intake-ledger",
+            "submits",
+            "bare_io.submits",
+            "executemany of the same rows, in memory",
+            "ratio >= 0.5, reading and parsing included",
+        ),
+        ("claim", "claims", "bare.claims", "UPDATE of ranges", ""),
+        ("finish", "finishes", "bare.finishes", "executemany and UPDATE", ""),
     )
 
     def arguments() -> dict[str, Any]:
         return {"source": inputs.records(count, "ordered")}
 
     return [
-        Case(f"{name}-{count}", "rows/s", (Side("durabatch", f"verbs.{verb}", arguments), Side(beside, f"bare.{verb}", arguments)), goal)
-        for name, verb, beside, goal in verbs
+        Case(f"{name}-{count}", "rows/s", (Side("durabatch", f"verbs.{verb}", arguments), Side(beside, bare, arguments)), goal)
+        for name, verb, bare, beside, goal in verbs
     ]
 
 

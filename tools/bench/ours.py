@@ -28,6 +28,7 @@ __all__ = [
     "half_run",
     "naps",
     "noop",
+    "noop_files",
     "peak_mib",
     "real",
     "remembering",
@@ -70,6 +71,13 @@ def noop(*, directory: str, source: str, workers: int) -> dict[str, float]:
     """Return the items a second of a whole run over a JSON lines file, keys unique, every commit synced."""
     path = os.path.join(directory, "bench.db")
     summary = durabatch.Ledger(path).run("handlers:bump", durabatch.jsonl(source, key="k"), workers=workers)
+    return run_figures(summary, path, summary.status.counts.total / summary.work_s)
+
+
+def noop_files(*, directory: str, source: str, workers: int) -> dict[str, float]:
+    """Return the files a second of a whole run over the files of a directory that looks at their names only."""
+    path = os.path.join(directory, "bench.db")
+    summary = durabatch.Ledger(path).run("builtins:len", durabatch.files(source), workers=workers)
     return run_figures(summary, path, summary.status.counts.total / summary.work_s)
 
 
@@ -138,14 +146,13 @@ def naps(*, directory: str, source: str, concurrency: int) -> dict[str, float]:
 
 def commands(*, directory: str, source: str, workers: int, concurrency: int) -> dict[str, float]:
     """Return the items a second of ``durabatch exec`` with a command that does nothing."""
+    from durabatch.api.ledger import Wishes
     from durabatch.loading import command_ref
     from durabatch.runner.session import execute
 
     path = os.path.join(directory, "bench.db")
     settings = {"workers": workers, "concurrency": concurrency}
-    request = durabatch.Ledger(path).request(
-        "handlers:bump", durabatch.lines(source), name="commands", key=None, fresh=False, settings=settings
-    )
+    request = durabatch.Ledger(path).request("handlers:bump", durabatch.lines(source), Wishes(name="commands"), settings)
     # Only the command line names a command as a handler.
     summary = execute(replace(request, handler=command_ref(("true", "{}"), shell=False, parse="none")))
     return run_figures(summary, path, summary.counts.total / summary.work_s)

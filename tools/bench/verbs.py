@@ -27,7 +27,7 @@ from durabatch.ledger.opening import open_ledger
 from durabatch.models import RunSettings
 from durabatch.runner.feeding import Feeder, first_page
 
-__all__ = ["claims", "finishes", "pages", "submits"]
+__all__ = ["claim_all", "claims", "filled", "finding", "finishes", "opened_input", "pages", "reading", "submits"]
 
 #: Items of a claim or a finish that is measured alone; one transaction each.
 DISPATCH_ITEMS, DISPATCH_BYTES, BATCH_ITEMS = 1000, 1 << 20, 100
@@ -47,11 +47,26 @@ def pages(*, directory: str, source: str) -> dict[str, float]:  # noqa: ARG001 -
     return {"value": count / (time.perf_counter() - started), "coordinator_mib": peak_mib()}
 
 
-def filled(directory: str, source: str) -> tuple[Connection, ActiveRun, float]:
-    """Return a ledger with all items of a file in it, one transaction a page, and the rows a second that took."""
+def reading(*, directory: str, ledger: str, source: str) -> dict[str, float]:  # noqa: ARG001 - as the sides beside it
+    """Return the seconds of the same."""
+    started = time.perf_counter()
+    pages(directory=directory, source=source)
+    return {"value": time.perf_counter() - started, "coordinator_mib": peak_mib()}
+
+
+def finding(*, directory: str, ledger: str, source: str) -> dict[str, float]:  # noqa: ARG001 - as the sides beside it
+    """Return the seconds of finding all files below a directory, as items."""
+    started = time.perf_counter()
+    if not sum(len(page.rows) for page in opened_input(open_source((source,))).pages()):
+        raise RuntimeError("there were no files")
+    return {"value": time.perf_counter() - started, "coordinator_mib": peak_mib()}
+
+
+def filled(directory: str, source: Source) -> tuple[Connection, ActiveRun, float]:
+    """Return a ledger with all items of a source in it, one transaction a page, and the rows a second that took."""
     ledger = open_ledger(os.path.join(directory, "bench.db"), create=True)
     open_session(ledger, {}, now_us=now_us())
-    opened, settings = opened_input(open_source((source,), key="k")), RunSettings()
+    opened, settings = opened_input(source), RunSettings()
     started = time.perf_counter()
     page, rest = first_page(opened)
     run_id = create_run(ledger, series="bench", handler={}, source={}, fingerprint=None, settings=settings.as_json(), now_us=now_us())
@@ -61,6 +76,7 @@ def filled(directory: str, source: str) -> tuple[Connection, ActiveRun, float]:
         feeder.begin(page, rest)
         active.write_tally(ledger)
     while not feeder.is_done:
+        feeder.mark()
         with ledger.transaction():
             feeder.feed()
             active.write_tally(ledger)
@@ -71,7 +87,7 @@ def filled(directory: str, source: str) -> tuple[Connection, ActiveRun, float]:
 
 def submits(*, directory: str, source: str) -> dict[str, float]:
     """Return the rows a second from a file into the ledger, nothing else going on."""
-    ledger, _, rate = filled(directory, source)
+    ledger, _, rate = filled(directory, open_source((source,), key="k"))
     ledger.close()
     return {"value": rate, "coordinator_mib": peak_mib()}
 
@@ -95,7 +111,7 @@ def claim_all(ledger: Connection, active: ActiveRun) -> tuple[list[Claim], float
 
 def claims(*, directory: str, source: str) -> dict[str, float]:
     """Return the items a second that can be handed out, nothing else going on."""
-    ledger, active, _ = filled(directory, source)
+    ledger, active, _ = filled(directory, open_source((source,), key="k"))
     _, rate = claim_all(ledger, active)
     ledger.close()
     return {"value": rate}
@@ -110,7 +126,7 @@ def returned_of(made: Claim) -> Returned:
 
 def finishes(*, directory: str, source: str) -> dict[str, float]:
     """Return the items a second that can be recorded, nothing else going on."""
-    ledger, active, _ = filled(directory, source)
+    ledger, active, _ = filled(directory, open_source((source,), key="k"))
     made, _ = claim_all(ledger, active)
     policy = RetryPolicy.of(RunSettings())
     spent_s, count = 0.0, 0
