@@ -22,6 +22,9 @@ from tests.done import Done
 hypothesis.settings.register_profile("short", deadline=None, max_examples=50, print_blob=True)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1000, print_blob=True)
 
+#: What has coverage follow into child processes. It doubles what the start of one costs, and most tests start the same code.
+MEASURING: dict[str, str] = {}
+
 
 def pytest_addoption(parser):
     """Add ``--long`` and ``--seed``."""
@@ -31,8 +34,11 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Let hypothesis follow ``--long``."""
+    """Let hypothesis follow ``--long``, and coverage only the children of those tests that ask for it."""
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+    if not config.getoption("numprocesses", None):
+        # The processes that run tests are children too, where there are several.
+        MEASURING.update({name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")})
 
 
 @pytest.fixture(autouse=True)

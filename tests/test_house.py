@@ -5,12 +5,14 @@ The rules of this house, executable. They check what exists: a new module, table
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,30 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = {module_name(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+class Modules(Mapping):
+    """The modules of the package, by name, each parsed when it is asked for."""
+
+    def __init__(self) -> None:
+        self.paths = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+    @functools.cache  # noqa: B019 - there is one, for as long as the tests run
+    def __getitem__(self, module: str) -> ast.Module:
+        return ast.parse(self.paths[module].read_text())
+
+    def __iter__(self):
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __contains__(self, module: object) -> bool:
+        return module in self.paths
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+MODULES = Modules()
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 QUERIES = sorted((ROOT / "schema" / "queries").glob("*.sql"))
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -79,12 +104,19 @@ def room(module: str) -> str:
     return first if rest or first in {"api", "front door"} or (PACKAGE / first).is_dir() else "hall"
 
 
+@functools.cache
+def nodes_of(module: str) -> list[ast.AST]:
+    """Every node of *module*."""
+    return list(ast.walk(MODULES[module]))
+
+
+@functools.cache
 def imports(module: str) -> list[tuple[str, int, bool]]:
     """Every import in *module*, wherever it stands: the module or package meant, its line, and whether it is at the top level."""
     tree = MODULES[module]
     anchor = module.split(".") if path_of(module).name == "__init__.py" else module.split(".")[:-1]
     found = []
-    for node in ast.walk(tree):
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno, node in tree.body) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -96,7 +128,7 @@ def imports(module: str) -> list[tuple[str, int, bool]]:
 def taken_names(module: str) -> list[tuple[str, str, int]]:
     """The names that *module* takes from other modules of the package, by ``from x import name`` or as ``x.name``."""
     taken, modules = [], {}
-    nodes = list(ast.walk(MODULES[module]))
+    nodes = nodes_of(module)
     for node in nodes:
         for alias in node.names if isinstance(node, ast.ImportFrom) else []:
             whole = f"{node.module}.{alias.name}"
@@ -296,9 +328,9 @@ def test_errors_of_ours_are_defined_in_one_place():
     tree_names = set(errors.__all__)
     elsewhere = [
         f"{module}:{node.lineno} {node.name}"
-        for module, tree in MODULES.items()
+        for module in MODULES
         if module != "durabatch.errors"
-        for node in ast.walk(tree)
+        for node in nodes_of(module)
         if isinstance(node, ast.ClassDef) and any(ast.unparse(base).split(".")[-1] in tree_names for base in node.bases)
     ]
     assert elsewhere == []
@@ -325,8 +357,8 @@ def test_python_holds_no_sql():
     """Statements stand in schema/, where they can be read, checked and pasted into a shell."""
     found = [
         f"{module}:{node.lineno}"
-        for module, tree in MODULES.items()
-        for node in ast.walk(tree)
+        for module in MODULES
+        for node in nodes_of(module)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.match(node.value)
     ]
     assert found == []
@@ -349,8 +381,8 @@ def test_no_function_is_over_60_lines_and_no_module_over_400():
     """What does not fit on a screen is taken apart."""
     functions = [
         f"{module}:{node.lineno} {node.name} {size}"
-        for module, tree in MODULES.items()
-        for node in ast.walk(tree)
+        for module in MODULES
+        for node in nodes_of(module)
         if isinstance(node, FUNCTION) and (size := node.end_lineno - node.lineno + 1) > 60
     ]
     modules = [f"{module} {size}" for module in MODULES if (size := len(path_of(module).read_text().splitlines())) > 400]

@@ -17,7 +17,7 @@ from durabatch.cli.printing import clean, duration_text, painted, plural, rate_t
 from durabatch.cli.watching import Log, Screen, looked_again
 from durabatch.models import Counts, RunStatus
 
-__all__ = ["LIVE", "STYLES", "amount_text", "cached_text", "command", "counts_text", "done_text", "money_text", "spent_text", "status_lines"]
+__all__ = ["LIVE", "STYLES", "amount_text", "cached_text", "command", "counts_text", "done_text", "left_out_text", "money_text", "spent_text", "status_lines"]
 
 STATES = ("succeeded", "failed", "quarantined", "skipped", "cancelled", "undone", "running", "scheduled", "pending")
 #: States in which a coordinator has the run.
@@ -118,6 +118,8 @@ def status_lines(found: RunStatus, ledger: str) -> list[str]:
     facts = (
         ("done", amount_text(found)),
         ("items", counts_text(found.counts)),
+        ("gone", f"{plural(found.gone, 'item')} of the cancelled: the input has lost them" if found.gone else ""),
+        ("left out", left_out_text(found)),
         ("rate", pace_text(found)),
         ("reason", clean(found.reason or "")),
         ("limit", clean(found.binding_limit or "")),
@@ -158,6 +160,13 @@ def done_text(found: RunStatus) -> str:
 def percent_text(counts: Counts) -> str:
     """Return the share of items that have ended; empty when there are none. Cut, not rounded: 100.0% means all."""
     return f" ({counts.ended * 1000 // counts.total / 10:.1f}%)" if counts.total else ""
+
+
+def left_out_text(found: RunStatus) -> str:
+    """Return how many lines of the input became no items, and why."""
+    bad = [f"{plural(found.bad_input_count, 'line')} that cannot be items"] if found.bad_input_count else []
+    repeated = [f"{plural(found.duplicate_count, 'row')} with a key that had come before"] if found.duplicate_count else []
+    return ", ".join(bad + repeated)
 
 
 def counts_text(counts: Counts) -> str:

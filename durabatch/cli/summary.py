@@ -9,7 +9,7 @@ from pathlib import Path
 
 from durabatch.cli.places import next_command
 from durabatch.cli.printing import clean, duration_text, plural, rate_text
-from durabatch.cli.status import cached_text, spent_text
+from durabatch.cli.status import cached_text, left_out_text, spent_text
 from durabatch.models import Counts, ErrorGroup, RunStatus, SkippedGroup, Summary
 
 __all__ = ["group_text", "is_idle", "summary_lines", "summary_style", "verdict"]
@@ -79,9 +79,8 @@ def skipped_lines(groups: tuple[SkippedGroup, ...]) -> list[str]:
 
 def left_out_lines(found: RunStatus) -> list[str]:
     """Return how many lines of the input became no items, and why."""
-    bad = [f"{plural(found.bad_input_count, 'line')} cannot be items"] if found.bad_input_count else []
-    repeated = [f"{plural(found.duplicate_count, 'row')} with a key that had come before"] if found.duplicate_count else []
-    return [f"left out: {', '.join(bad + repeated)}"] if bad or repeated else []
+    text = left_out_text(found)
+    return [f"left out: {text}"] if text else []
 
 
 def cut(text: str, characters: int) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pydantic_core import to_json
@@ -55,14 +54,14 @@ def walk(ledger: Executor, name: str, bindings: Bindings) -> Iterator[Any]:
 
 def list_now(ledger: Executor, item_ids: Sequence[int]) -> list[tuple[ItemRow, int]]:
     """Return these items as they stand now, each with the number of its attempts, in input order."""
-    return [(ItemRow(*row[:-1]), row[-1]) for row in ledger.rows("export_list_now", (carray(item_ids),))]
+    return [(ItemRow._make(row[:-1]), row[-1]) for row in ledger.rows("export_list_now", (carray(item_ids),))]
 
 
 def earlier(ledger: Executor, taken: TakenItem) -> ItemRow | None:
     """Return an item as it stood when it was taken, though it has moved on since; None when it is gone."""
     item_id, state, number, charged_count = taken
     row = ledger.row("export_get_earlier", (item_id, number))
-    return None if row is None else replace(ItemRow(*row), state=state, charged_count=charged_count)
+    return None if row is None else ItemRow._make(row)._replace(state=state, charged_count=charged_count)
 
 
 def payloads(ledger: Executor, item_ids: Sequence[int]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
@@ -33,8 +33,7 @@ LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 PRIORITIES_ALONE = 20
 
 
-@dataclass(frozen=True, slots=True)
-class ItemRow:
+class ItemRow(NamedTuple):
     """An item as it leaves the ledger: with its result, or the error of its last attempt."""
 
     item_id: int
@@ -287,18 +286,18 @@ def list_skipped_groups(ledger: Executor, run_id: int, limit: int) -> list[tuple
 
 def list_of_batch(ledger: Executor, batch_id: int, after: int, limit: int) -> list[ItemRow]:
     """Return up to *limit* items of a batch behind the id *after*, in input order."""
-    return [ItemRow(*row) for row in ledger.rows("item_list_of_batch", {"batch_id": batch_id, "after": after, "limit": limit})]
+    return list(map(ItemRow._make, ledger.rows("item_list_of_batch", {"batch_id": batch_id, "after": after, "limit": limit})))
 
 
 def list_page(ledger: Executor, first_item_id: int, last_item_id: int, limit: int) -> list[ItemRow]:
     """Return up to *limit* items of a stretch of ids, in input order."""
     bounds = {"first_item_id": first_item_id, "last_item_id": last_item_id, "limit": limit}
-    return [ItemRow(*row) for row in ledger.rows("item_list_page", bounds)]
+    return list(map(ItemRow._make, ledger.rows("item_list_page", bounds)))
 
 
 def list_chosen(ledger: Executor, item_ids: Sequence[int]) -> list[ItemRow]:
     """Return these items, in this order."""
-    return [ItemRow(*row) for row in ledger.rows("item_list_chosen", {"item_ids": to_json(item_ids).decode()})]
+    return list(map(ItemRow._make, ledger.rows("item_list_chosen", {"item_ids": to_json(item_ids).decode()})))
 
 
 def where_query(expression: str) -> str:

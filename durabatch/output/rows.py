@@ -4,9 +4,8 @@ One item on its way out, and the text of its members. Values are the stored JSON
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 from pydantic_core import to_json
 
@@ -18,8 +17,7 @@ __all__ = ["MEMBERS", "ExportRow", "Leaving", "member", "members", "object_piece
 MEMBERS = ("key", "state", "value", "error", "attempts", "payload")
 
 
-@dataclass(frozen=True, slots=True)
-class ExportRow:
+class ExportRow(NamedTuple):
     """
     One item, as a sink writes it.
 
@@ -77,12 +75,15 @@ def members(row: Leaving, names: Iterable[str]) -> str:
     return "".join(object_pieces(row, names))
 
 
-def object_pieces(row: Leaving, names: Iterable[str]) -> Iterator[str]:
-    """Yield the text of :func:`members` in pieces, the value as one of them: a big one is not copied."""
-    for index, name in enumerate(names):
-        yield f'{"," if index else "{"}"{name}":'
-        yield member(row, name)
-    yield "}"
+def object_pieces(row: Leaving, names: Iterable[str]) -> list[str]:
+    """Return the text of :func:`members` in pieces, the value as one of them: a big one is not copied."""
+    pieces: list[str] = []
+    before = "{"
+    for name in names:
+        pieces += (f'{before}"{name}":', member(row, name))
+        before = ","
+    pieces.append("}")
+    return pieces
 
 
 def member(row: Leaving, name: str) -> str:

@@ -166,10 +166,9 @@ class GrowingText(TextFile):
 class JsonLinesFile(GrowingText):
     """An object a line, as `results` prints them."""
 
-    def pieces(self, row: ExportRow) -> Iterator[str]:
-        """Yield one line."""
-        yield from object_pieces(row, self.settings.members)
-        yield "\n"
+    def pieces(self, row: ExportRow) -> Iterable[str]:
+        """Return one line."""
+        return [*object_pieces(row, self.settings.members), "\n"]
 
 
 class JsonFile(TextFile):
@@ -184,11 +183,10 @@ class JsonFile(TextFile):
         """Return the beginning of the array."""
         return "["
 
-    def pieces(self, row: ExportRow) -> Iterator[str]:
-        """Yield one element."""
-        yield self.separator
-        self.separator = ",\n"
-        yield from object_pieces(row, self.settings.members)
+    def pieces(self, row: ExportRow) -> Iterable[str]:
+        """Return one element."""
+        before, self.separator = self.separator, ",\n"
+        return [before, *object_pieces(row, self.settings.members)]
 
     def tail(self) -> str:
         """Return the end of the array."""
@@ -213,8 +211,8 @@ class CsvFile(GrowingText):
         """Return the line with the headings."""
         return "".join(line_of([self.safe(column.heading) for column in self.table.columns]))
 
-    def pieces(self, row: ExportRow) -> Iterator[str]:
-        """Yield one line."""
+    def pieces(self, row: ExportRow) -> Iterable[str]:
+        """Return one line."""
         return line_of([self.safe(one) if isinstance(one, str) else cell_text(one) for one in self.table.cells(row)])
 
     def safe(self, text: str) -> str:

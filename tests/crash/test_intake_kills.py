@@ -234,8 +234,8 @@ def test_kills_while_input_is_taken_in_change_nothing(intake, kind, seed, long):
     """At any moment of the reading: what stands in the ledger is sound, and the same command comes to the results of an undisturbed run."""
     rng, kills, wanted = random.Random(seed), 0, 30 if long else 1
     while kills < wanted:
-        one = intake(kind, 60_000 if long else 600, has_keys=kind == "files" or rng.random() < 0.5)
-        for _ in range(5 if long else 1):
+        one = intake(kind, 600 if not long else 6_000 if kills else 60_000, has_keys=kind == "files" or rng.random() < 0.5)
+        for _ in range(6 if long else 1):
             readings = max(0, CHANGED.get(kind, 0) - rng.choice((0, 0, 0, 1, 2)))
             one.kill(readings * one.pages + rng.randint(1, one.pages))
             assert one.faults() == []

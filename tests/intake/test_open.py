@@ -224,6 +224,20 @@ def test_a_named_pipe_is_read_like_standard_input(folder):
     assert [row[0] for row in rows] == ["a", "b"]
 
 
+def test_a_pipe_behind_a_file_keeps_nobody_waiting(folder):
+    """What stands before it is handed on; the source is not ready until somebody writes."""
+    os.mkfifo("pipe")
+    source = open_source(["hosts.txt", "pipe"])
+    pages = source.pages(None, max_items=9, max_bytes=99)
+    assert [row[0] for row in next(pages).rows] == ["alpha", "beta"]
+    assert not source.ready()
+    writer = threading.Thread(target=lambda: (folder / "pipe").write_text("last\n"))
+    writer.start()
+    rows = [row for page in pages for row in page.rows]
+    writer.join()
+    assert [row[0] for row in rows] == ["last"]
+
+
 def test_python_users_name_inputs_by_functions(tmp_path):
     """Each function gives a spec that opens as its name says, from text and paths alike."""
 

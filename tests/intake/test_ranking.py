@@ -143,3 +143,23 @@ def test_the_files_source_gives_what_the_orders_read(tmp_path, monkeypatch):
     ranks = {order: [place_of(RunSettings(order=order))(payload)[1] for _, payload, _ in page.rows] for order in ORDERS if order != "input"}
     assert ranks["smallest"] == [3, 1]
     assert ranks["kind"][0] == ranks["kind"][1]
+
+
+def test_a_seed_decides_about_a_random_order():
+    """The same seed gives the same order, another one another; all of them lie behind what was given back and before any retry."""
+    payloads = [json.dumps({"n": number}) for number in range(200)]
+    orders = {}
+    for seed in (1, 2):
+        place = place_of(RunSettings(shuf=seed))
+        again = place_of(RunSettings(shuf=seed))
+        places = [place(payload) for payload in payloads]
+        assert places == [again(payload) for payload in payloads]
+        assert all(priority == 0 and 0 < due < 36 * 365 * 86_400 * 1_000_000 for priority, due in places)
+        orders[seed] = sorted(range(200), key=places.__getitem__)
+    assert orders[1] != orders[2] != list(range(200)) != orders[1]
+
+
+def test_a_random_order_and_another_contradict_each_other():
+    """One of the two must go."""
+    with pytest.raises(UsageError, match="--shuf and --order smallest contradict each other"):
+        place_of(RunSettings(shuf=1, order="smallest"))

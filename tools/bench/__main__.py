@@ -1,7 +1,7 @@
 """
 The benchmark of durabatch: every figure beside the bare operation, measured in the same run, and beside peers when asked.
 
-    tools/bench/run                         in .venv, which it makes; about 10 minutes
+    tools/bench/run                         in .venv, which it makes; about 20 minutes
     tools/bench/run --quick                 a tenth of every size
     tools/bench/run --only noop,resume      cases whose names contain one of these words
     tools/bench/run --peers huey,litequeue  peers that are installed
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(prog="tools/bench", description="Measure durabatch beside the bare operations.")
     made.add_argument("--quick", action="store_true", help="a tenth of every size, but for those cases that take a second anyway")
-    made.add_argument("--big", action="store_true", help="also the first result on an input of 10,000,000 lines")
+    made.add_argument("--big", action="store_true", help="also an input of 10,000,000 lines: its first result, and all of it taken in")
     made.add_argument("--only", default="", metavar="WORDS", help="cases whose names contain one of these, separated by commas")
     made.add_argument("--list", action="store_true", help="print the names of the cases and end")
     made.add_argument("--peers", default="", metavar="NAMES", help=f"measure these, too, where they can be imported: {', '.join(PEERS)}")

@@ -43,7 +43,7 @@ __all__ = [
 NOOP_CHUNK, SPIN_CHUNK, FILE_CHUNK = 200, 50, 20
 #: Rows of a transaction of one statement, of a claim, and of a finish.
 PAGE_ITEMS, DISPATCH_ITEMS = 10_000, 1000
-WAL_BYTES = 4_000_000
+WAL_BYTES = 16_000_000
 SCHEMA = """
 CREATE TABLE item (
     item_id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, payload TEXT NOT NULL, source_position INTEGER NOT NULL,
@@ -128,12 +128,12 @@ def pages(*, directory: str, source: str) -> dict[str, float]:  # noqa: ARG001 -
     return {"value": count / (time.perf_counter() - started)}
 
 
-def opened(directory: str) -> apsw.Connection:
-    """Return a database with the plain tables, as durable as a ledger."""
+def opened(directory: str, schema: str = SCHEMA) -> apsw.Connection:
+    """Return a database with these tables, as durable as a ledger."""
     database = apsw.Connection(os.path.join(directory, "bare.db"))
     for pragma in ("journal_mode=wal", "synchronous=full", "wal_autocheckpoint=0", "cache_size=-8000"):
         database.execute("PRAGMA " + pragma).fetchall()
-    database.execute(SCHEMA)
+    database.execute(schema)
     return database
 
 

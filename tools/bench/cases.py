@@ -35,7 +35,7 @@ def all_cases(inputs: Inputs, *, scale: float, workers: int, big: bool) -> list[
         naps(inputs),
         commands(inputs, int(2000 * scale)),
         *engine_cases(inputs, int(500_000 * scale)),
-        *intake_cases(inputs, int(200 * scale), int(100_000 * scale), big=big),
+        *intake_cases(inputs, int(500_000 * scale), int(200 * scale), int(100_000 * scale), big=big),
         *chunk_cases(inputs),
         *plan_cases(inputs, int(1_000_000 * scale), int(100_000 * scale), workers),
         *export_cases(inputs, int(1_000_000 * scale), workers),
@@ -120,24 +120,16 @@ def commands(inputs: Inputs, count: int) -> Case:
 def engine_cases(inputs: Inputs, count: int) -> list[Case]:
     """Return the verbs of the engine, one by one."""
     verbs = (
-        ("intake-read", "pages", "bare.pages", "generator with json.loads", ""),
-        (
-            "intake-ledger",
-            "submits",
-            "bare_io.submits",
-            "executemany of the same rows, in memory",
-            "ratio >= 0.5, reading and parsing included",
-        ),
-        ("claim", "claims", "bare.claims", "UPDATE of ranges", ""),
-        ("finish", "finishes", "bare.finishes", "executemany and UPDATE", ""),
+        ("claim", "claims", "UPDATE of ranges"),
+        ("finish", "finishes", "executemany and UPDATE"),
     )
 
     def arguments() -> dict[str, Any]:
         return {"source": inputs.records(count, "ordered")}
 
     return [
-        Case(f"{name}-{count}", "rows/s", (Side("durabatch", f"verbs.{verb}", arguments), Side(beside, bare, arguments)), goal)
-        for name, verb, bare, beside, goal in verbs
+        Case(f"{name}-{count}", "rows/s", (Side("durabatch", f"verbs.{verb}", arguments), Side(beside, f"bare.{verb}", arguments)))
+        for name, verb, beside in verbs
     ]
 
 

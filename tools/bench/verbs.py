@@ -31,6 +31,8 @@ __all__ = ["claim_all", "claims", "filled", "finding", "finishes", "opened_input
 
 #: Items of a claim or a finish that is measured alone; one transaction each.
 DISPATCH_ITEMS, DISPATCH_BYTES, BATCH_ITEMS = 1000, 1 << 20, 100
+#: Pages of the log after which it is moved into the ledger.
+LOG_FRAMES = 4000
 #: Memory of a worker that recorded attempts tell of.
 PEAK_BYTES = 40 << 20
 
@@ -80,7 +82,7 @@ def filled(directory: str, source: Source) -> tuple[Connection, ActiveRun, float
         with ledger.transaction():
             feeder.feed()
             active.write_tally(ledger)
-        if ledger.wal_frames > 1000:
+        if ledger.wal_frames > LOG_FRAMES:
             ledger.checkpoint()
     return ledger, active, active.total_count / (time.perf_counter() - started)
 
@@ -104,7 +106,7 @@ def claim_all(ledger: Connection, active: ActiveRun) -> tuple[list[Claim], float
         if found is None:
             break
         made.append(found)
-        if ledger.wal_frames > 1000:
+        if ledger.wal_frames > LOG_FRAMES:
             ledger.checkpoint()
     return made, active.total_count / (time.perf_counter() - started)
 
@@ -136,7 +138,7 @@ def finishes(*, directory: str, source: str) -> dict[str, float]:
         with ledger.transaction():
             count += finish(ledger, active, returned, policy=policy, now_us=now_us()).recorded
             active.write_tally(ledger)
-        if ledger.wal_frames > 1000:
+        if ledger.wal_frames > LOG_FRAMES:
             ledger.checkpoint()
         spent_s += time.perf_counter() - started
     ledger.close()
