@@ -6,13 +6,16 @@ What every test can ask for: sizes, seeds, and a way to say that something was n
     command          runs the command in this process
     not_run          ends the test with a reason that is listed under "not run" at the end
     plain_environ    the environment without the measuring of coverage, for figures of time and memory
+    unmeasured, measured_children   what coverage looks at
 """
 
 from __future__ import annotations
 
+import compileall
 import os
 import random
 import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -22,6 +25,7 @@ from tests.done import Done
 hypothesis.settings.register_profile("short", deadline=None, max_examples=50, print_blob=True)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1000, print_blob=True)
 
+PACKAGE = Path(__file__).resolve().parents[1] / "durabatch"
 #: What has coverage follow into child processes. It doubles what the start of one costs, and most tests start the same code.
 MEASURING: dict[str, str] = {}
 
@@ -34,11 +38,23 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Let hypothesis follow ``--long``, and coverage only the children of those tests that ask for it."""
+    """Let hypothesis follow ``--long``, and have what the children of tests inherit."""
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
-    if not config.getoption("numprocesses", None):
-        # The processes that run tests are children too, where there are several.
-        MEASURING.update({name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")})
+    if not hasattr(config, "workerinput"):
+        # Hundreds of processes are started, and each would compile what it does not find compiled.
+        compileall.compile_dir(PACKAGE, quiet=2)
+    if config.getoption("numprocesses", None):
+        # The tests are run by processes that come after this one.
+        return
+    # Coverage follows into those alone whose tests ask for it.
+    MEASURING.update({name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")})
+    # Tests edit handlers within a second and to the same length, which the cache of compiled modules does not notice.
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
+def pytest_collection_finish(session):
+    """Compile nothing for later from here on, for the same reason; the tests themselves are compiled."""
+    sys.dont_write_bytecode = True
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +105,22 @@ def not_run(request):
 def plain_environ() -> dict[str, str]:
     """Give the environment for a child process that is timed or weighed: coverage does not follow it there."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("COV_CORE_", "COVERAGE_"))}
+
+
+@pytest.fixture
+def unmeasured():
+    """Have coverage look away: the test does over and over what others have covered, and measuring doubles what that costs."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
+
+
+@pytest.fixture
+def measured_children(monkeypatch):
+    """Have coverage follow into the child processes of the test: what they do is what it is about."""
+    for name, value in MEASURING.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ Ledgers for tests, built by the engine's own verbs: what a test finds in them, a
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +172,21 @@ def work_off(ledger: Connection, run: ActiveRun, *, limit: int = 7, size: int = 
 
 def worked_ledger(path: Path) -> None:
     """Leave a closed ledger at *path*: a run of 25 items in batches of 10 with packed results, one failure and one redone item (20), and a half done one."""
-    with contextlib.closing(open_ledger(path, create=True)) as ledger:
+    path.write_bytes(worked_bytes())
+
+
+@functools.cache
+def worked_bytes() -> bytes:
+    """Return what stands in that ledger; it is made once, since many tests want it."""
+    with tempfile.TemporaryDirectory(prefix="durabatch-factory-") as folder:
+        path = Path(folder) / "l.db"
+        make_worked_ledger(path)
+        return path.read_bytes()
+
+
+def make_worked_ledger(path: Path) -> None:
+    """Make that ledger with the engine's verbs."""
+    with contextlib.closing(open_ledger(path, create=True, durability="process")) as ledger:
         first = run_of(ledger, 25)
         work_off(ledger, first, failing={"k4"}, packed={"k2", "k3", "k12"})
         redo(ledger, first.run_id, [20], cause="redone", now_us=NOW)

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,15 +25,14 @@ def ledger(old, tmp_path, monkeypatch) -> durabatch.Ledger:
     shutil.copyfile(old, tmp_path / "l.db")
     (tmp_path / "ledger_jobs.py").write_text(JOBS)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     return durabatch.Ledger("l.db")
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run ``durabatch`` here."""
-    return subprocess.run(
-        [sys.executable, "-m", "durabatch", *words, "--ledger", "l.db"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def durabatch_here(command):
+    """Give a function that runs ``durabatch`` on the old ledger."""
+    return lambda *words: command(*words, "--ledger", "l.db")
 
 
 def test_there_is_a_ledger_of_each_schema(old):
@@ -63,24 +60,23 @@ def test_it_is_read_in_full(ledger):
     assert ledger.path.read_bytes() == before
 
 
-def test_its_unfinished_run_is_resumed(ledger):
+def test_its_unfinished_run_is_resumed(ledger, durabatch_here):
     """The ledger came from another machine: its handler is imported only on request. What was recorded stays, the rest is run, the item that had begun too."""
-    refused = command("resume", "cut")
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "elsewhere" in refused.stderr
-    assert "--trust-ledger" in refused.stderr
-    done = command("resume", "cut", "--trust-ledger", "-j", "1")
-    assert done.returncode == 0, done.stderr
-    assert "resuming: 4 done, 0 failed, 4 left" in done.stderr
+    refused = durabatch_here("resume", "cut")
+    assert (refused.code, refused.out) == (2, "")
+    assert "elsewhere" in refused.err
+    assert "--trust-ledger" in refused.err
+    done = durabatch_here("resume", "cut", "--trust-ledger", "-j", "1")
+    assert done.code == 0, done.err
+    assert "resuming: 4 done, 0 failed, 4 left" in done.err
     values = {one.key: one.value for one in ledger["cut"].results()}
     assert values == {f"c{number}": f"c{number}!" if number < 5 else f"c{number}, later" for number in range(1, 9)}
     assert [one.outcome for one in ledger["cut"].attempts("c5")] in (["interrupted", "succeeded"], ["succeeded"])
     assert ledger.verify() == []
 
 
-def test_its_failed_items_are_retried_and_new_runs_are_added(ledger, monkeypatch):
+def test_its_failed_items_are_retried_and_new_runs_are_added(ledger):
     """It is written to like a new one."""
-    monkeypatch.syspath_prepend(str(Path.cwd()))
     retried = ledger["done"].retry(trust_ledger=True, workers=1)
     assert (retried.exit_code, retried.counts.succeeded) == (0, 12)
     assert [one.outcome for one in ledger["done"].attempts("k11")] == ["failed", "failed", "succeeded"]
@@ -90,16 +86,16 @@ def test_its_failed_items_are_retried_and_new_runs_are_added(ledger, monkeypatch
     assert ledger.verify() == []
 
 
-def test_every_way_of_looking_works_without_changing_it(ledger):
+def test_every_way_of_looking_works_without_changing_it(ledger, durabatch_here):
     """The verbs of the command line that only read, on a ledger that nobody may write."""
     before = ledger.path.read_bytes()
     os.chmod("l.db", 0o400)
     for words in (["status"], ["status", "--json"], ["runs"], ["items", "done"], ["results", "done"], ["errors", "done"], ["attempts", "k11", "--run", "done"], ["explain", "k11", "--run", "done"], ["verify"]):
-        looked = command(*words)
-        assert (looked.returncode, "Traceback" in looked.stderr) == (0, False), (words, looked.stderr)
-    assert command("sql", "SELECT spent, binding_limit FROM v_run").returncode == 0
-    assert command("sql", "SELECT error_group, remedy, peak_rss_bytes FROM v_attempt").returncode == 0
-    assert command("sql", "SELECT count(*) FROM suspect, control, v_result_history, cache, exported").returncode == 0
+        looked = durabatch_here(*words)
+        assert (looked.code, "Traceback" in looked.err) == (0, False), (words, looked.err)
+    assert durabatch_here("sql", "SELECT spent, binding_limit FROM v_run").code == 0
+    assert durabatch_here("sql", "SELECT error_group, remedy, peak_rss_bytes FROM v_attempt").code == 0
+    assert durabatch_here("sql", "SELECT count(*) FROM suspect, control, v_result_history, cache, exported").code == 0
     assert ledger.path.read_bytes() == before
 
 

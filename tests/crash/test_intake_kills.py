@@ -234,7 +234,8 @@ def test_kills_while_input_is_taken_in_change_nothing(intake, kind, seed, long):
     """At any moment of the reading: what stands in the ledger is sound, and the same command comes to the results of an undisturbed run."""
     rng, kills, wanted = random.Random(seed), 0, 30 if long else 1
     while kills < wanted:
-        one = intake(kind, 600 if not long else 6_000 if kills else 60_000, has_keys=kind == "files" or rng.random() < 0.5)
+        count = 6_000 if kills else 20_000 if kind in CHANGED else 60_000
+        one = intake(kind, count if long else 600, has_keys=kind == "files" or rng.random() < 0.5)
         for _ in range(6 if long else 1):
             readings = max(0, CHANGED.get(kind, 0) - rng.choice((0, 0, 0, 1, 2)))
             one.kill(readings * one.pages + rng.randint(1, one.pages))
@@ -249,7 +250,8 @@ def test_what_was_taken_in_is_not_read_again(intake):
     one.place.ledger_path.unlink()
     one.kill(5)
     taken = len(outcome(one.place.ledger_path))
-    assert taken == 5 * one.page_items
+    # It may die before the last page that it read is on disk.
+    assert taken in (4 * one.page_items, 5 * one.page_items)
     path = one.folder / "items.jsonl"
     lines, times = path.read_bytes().splitlines(keepends=True), path.stat()
     path.write_bytes(b"?" * len(b"".join(lines[:taken])) + b"".join(lines[taken:]))

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from durabatch.codec import payload_digest
 from durabatch.engine import active as actives
 from durabatch.engine import submit as submitting
 from durabatch.engine.submit import DuplicateKeyError, locate, submit
 from durabatch.ledger import run, span
+from durabatch.ledger.new_items import ROWS_TOGETHER
 from tests import factory
 
 
@@ -28,6 +30,22 @@ def test_a_page_is_on_disk_with_its_span_counters_and_position(ledger):
     assert [one[2:] for one in items(ledger)] == [("a", '"a"', 1), ("b", '"b"', 2), ("c", '"c"', 3)]
     assert (row.total_count, row.pending_count, row.source_position, row.intake_complete) == (3, 3, "3", 0)
     assert span.list_of_run(ledger, jobs.run_id) == [(1, 3)]
+
+
+@pytest.mark.parametrize("place", [None, lambda payload: (len(payload), int(payload)) if payload[-1] == "7" else (0, None)], ids=["plain", "placed"])
+@pytest.mark.parametrize("count", [1, ROWS_TOGETHER - 1, ROWS_TOGETHER, ROWS_TOGETHER + 1, 2 * ROWS_TOGETHER + 3])
+def test_every_row_of_a_page_is_written_whole_whatever_its_length(ledger, count, place):
+    """Rows go in many at a time: those that fill statements and the rest of them keep their fields, their order and their places."""
+    jobs = factory.new_run(ledger)
+    page = [(f"k{number}", str(number), 3 * number + 1) for number in range(count)]
+    with factory.tick(ledger, jobs):
+        submit(ledger, jobs, page, position="1", complete=True, place=place)
+    found = ledger.raw.execute(
+        "SELECT item_id, key, payload, digest, source_position, priority, due_at_us FROM item ORDER BY item_id"
+    ).fetchall()
+    wanted = [(number + 1, *row[:2], payload_digest(row[1]), row[2], *((0, None) if place is None else place(row[1]))) for number, row in enumerate(page)]
+    assert found == wanted
+    assert [locate(ledger, jobs.run_id, row[0]) for row in page] == list(range(1, count + 1))
 
 
 def test_pages_that_follow_each_other_are_one_span(ledger):

@@ -112,7 +112,7 @@ def test_bad_lines_may_be_left_out(tmp_path, go, command):
     (tmp_path / "a.jsonl").write_text('{"id":1}\n{oops\n{"no":1}\n{"id":2}\n')
     done = go("a.jsonl", "--on-bad-input", "skip")
     assert done.code == 0
-    assert "2 lines cannot be items" in done.err
+    assert "2 lines that cannot be items" in done.err
     assert results(command) == ['{"key":"1","value":{"id":1}}', '{"key":"2","value":{"id":2}}']
 
 

@@ -8,7 +8,7 @@ from durabatch.ledger.reader import Reader
 from tests.crash.processes import eventually
 
 #: So many rows are more than intake keeps ahead of the workers, so that it is still at work while items run.
-MANY = 150_000
+MANY = 45_000
 
 
 def taken_in(place, name):

@@ -8,19 +8,27 @@ import collections
 import json
 import signal
 
+import pytest
+
 from durabatch import process
 from durabatch.engine.steer import orders_of_run
 from durabatch.ledger.reader import Reader
+from durabatch.runner import steering
 from tests.crash.processes import eventually, is_alive
 
-QUICK = [f"k{number}" for number in range(400)]
+QUICK = [f"k{number}" for number in range(200)]
 
 
-def steer(place, *words, code=0):
-    """Run a verb that steers, and return what it printed."""
-    child = place.durabatch(*words, "--ledger", "l.db")
-    assert child.end() == code, child.stderr()
-    return child.printed.decode() if code == 0 else child.stderr()
+@pytest.fixture
+def steer(command):
+    """Give a function that runs a verb that steers, in this process, which is not the run's, and returns what it printed."""
+
+    def run(place, *words, code=0):
+        done = command(*words, "--ledger", str(place.ledger_path))
+        assert done.code == code, done.err
+        return done.out if code == 0 else done.err
+
+    return run
 
 
 def status(place):
@@ -57,7 +65,7 @@ def running_pids(place):
     return {one.pid for one in place.executions() if one.ended_s is None}
 
 
-def test_pause_hands_out_nothing_until_unpause(place):
+def test_pause_hands_out_nothing_until_unpause(place, steer):
     """Items at work end, no other begins, the coordinator stays; then the run goes on as if nothing had been. A record says who asked."""
     child = at_work(place, [f"{key} 0.01" for key in QUICK])
     assert steer(place, "pause").startswith("kill (1)  paused; ")
@@ -78,7 +86,7 @@ def test_pause_hands_out_nothing_until_unpause(place):
     assert asked == [(verb, "{}", process.host_name(), 1) for verb in ("pause", "unpause")]
 
 
-def test_a_paused_run_can_be_watched_and_killed_and_goes_on(place):
+def test_a_paused_run_can_be_watched_and_killed_and_goes_on(place, steer):
     """What was paused when its coordinator died is interrupted; the same command is not paused any more."""
     child = at_work(place, [f"{key} 0.01" for key in QUICK])
     steer(place, "pause")
@@ -95,7 +103,7 @@ def test_a_paused_run_can_be_watched_and_killed_and_goes_on(place):
     assert place.overlaps() == []
 
 
-def test_scale_starts_and_ends_workers(place):
+def test_scale_starts_and_ends_workers(place, steer):
     """More workers come and work, those that are too many go after what they are at, and every item is done once."""
     keys = [f"g{number}" for number in range(40)]
     child = at_work(place, [f"{key} 0 gated" for key in keys], "--workers", "1", begun=1)
@@ -110,7 +118,7 @@ def test_scale_starts_and_ends_workers(place):
     took_effect_quickly(place)
 
 
-def test_set_rate_holds_a_run_back_and_lets_it_go(place):
+def test_set_rate_holds_a_run_back_and_lets_it_go(place, steer):
     """The limit that binds is shown; off is as before."""
     child = at_work(place, [f"{key} 0.01" for key in QUICK])
     assert "rate=1/1h" in steer(place, "set", "rate=1/1h")
@@ -123,7 +131,7 @@ def test_set_rate_holds_a_run_back_and_lets_it_go(place):
     took_effect_quickly(place)
 
 
-def test_set_timeout_ends_what_runs_already(place):
+def test_set_timeout_ends_what_runs_already(place, steer):
     """A limit that comes while an item hangs ends that item, too."""
     child = at_work(place, ["stuck 0 gated", *(f"{key} 0" for key in QUICK)], begun=2)
     steer(place, "set", "timeout=300ms")
@@ -134,7 +142,7 @@ def test_set_timeout_ends_what_runs_already(place):
     assert place.results() == {**dict.fromkeys(QUICK, "succeeded"), "stuck": "failed"}
 
 
-def test_set_batch_size_holds_for_later_batches(place):
+def test_set_batch_size_holds_for_later_batches(place, steer):
     """What is in a batch stays there; the next ones have the new size."""
     child = at_work(place, [f"{key} 0.01" for key in QUICK], "--batch-size", "10")
     steer(place, "set", "batch-size=50")
@@ -145,7 +153,7 @@ def test_set_batch_size_holds_for_later_batches(place):
     assert (sizes[0], max(sizes), sum(sizes)) == (10, 50, len(QUICK))
 
 
-def test_what_cannot_be_set_is_refused_with_the_reason(place):
+def test_what_cannot_be_set_is_refused_with_the_reason(place, steer):
     """More at once than the workers have room for: the run goes on as it was."""
     child = at_work(place, ["k0 0 gated", "k1 0 gated"], begun=2)
     assert "set: concurrency can be 1 to 64 while the run works" in steer(place, "set", "concurrency=65", code=2)
@@ -192,7 +200,7 @@ def test_cancel_ends_a_live_run_for_good(place):
     took_effect_quickly(place)
 
 
-def test_cancel_needs_no_coordinator(place):
+def test_cancel_needs_no_coordinator(place, steer):
     """After kill -9 the command ends the old workers, cancels the rest, and is done."""
     child = at_work(place, [f"g{number} 0 gated" for number in range(8)], begun=2)
     workers = child.workers()
@@ -205,13 +213,15 @@ def test_cancel_needs_no_coordinator(place):
     assert [one.outcome for one in place.ledger["kill"].attempts("g0 0 gated")] in ([], ["interrupted"])
 
 
-def test_a_stopped_coordinator_carries_the_order_out_when_it_wakes(place):
+def test_a_stopped_coordinator_carries_the_order_out_when_it_wakes(place, steer, monkeypatch):
     """SIGSTOP: the command says that nobody answers, and the order stays; SIGCONT: it is obeyed."""
     child = at_work(place, [f"{key} 0.01" for key in QUICK])
     child.signal(signal.SIGSTOP)
+    monkeypatch.setattr(steering, "PATIENCE_S", 0.5)
     said = steer(place, "pause", code=4)
-    assert f"the coordinator of run kill (pid {child.pid}) has not answered within 5 s" in said
+    assert f"the coordinator of run kill (pid {child.pid}) has not answered within 0.5 s" in said
     assert "not answered yet" in steer(place, "status")
+    monkeypatch.undo()
     child.signal(signal.SIGCONT)
     eventually(lambda: status(place).state == "paused", "the pause")
     steer(place, "unpause")
@@ -220,8 +230,10 @@ def test_a_stopped_coordinator_carries_the_order_out_when_it_wakes(place):
 
 def test_orders_in_quick_succession_are_all_obeyed_in_turn(place):
     """Many terminals at once: every order has its answer, and the run is done in the end."""
-    child = at_work(place, [f"{key} 0.01" for key in QUICK])
+    keys = [f"g{number}" for number in range(40)]
+    child = at_work(place, [f"{key} 0 gated" for key in keys], begun=2)
     given = [place.durabatch(*words, "--ledger", "l.db") for words in [("scale", "3"), ("set", "rate=off"), ("set", "batch-size=20"), ("scale", "2")] * 2]
     assert [one.end() for one in given] == [0] * len(given)
-    finishes(place, child, QUICK)
+    place.open_gate()
+    finishes(place, child, keys)
     assert all(one.outcome for one in orders(place))

@@ -377,8 +377,8 @@ def test_coroutines_that_do_not_end_are_ended(stages, innocent):
         stage.check_nobody_left()
         assert late_faults(stage, guilty[name]) == []
         assert innocent_faults(stage, innocent, tries=1 if name == "cancelled" else None) == []
-    # The coordinator imports the handler too.
-    assert {name: len(stage.noted("process")) for name, stage in runs.items()} == {"cancelled": 2, "killed": 3}
+    # The coordinator imports the handler, too, and one worker did all of it.
+    assert len(runs["cancelled"].noted("process")) == 2
     assert {one.outcome for key in innocent for one in runs["killed"].tries()[key]} <= {"succeeded", "interrupted"}
 
 

@@ -153,6 +153,11 @@ class WorkerProcess:
                 pass
 
 
+@pytest.fixture(autouse=True)
+def measured(measured_children):
+    """Have coverage look at the workers, which it does in no other room."""
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Where the worker is started and where its module lies."""
