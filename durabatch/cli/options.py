@@ -166,12 +166,14 @@ def remembering_color(context: click.Context, parameter: click.Parameter, value:
 
 
 class SwitchOption(click.Option):
-    """An option that is on or off; help shows the form that turns it on."""
+    """An option that is on or off; help shows the form that turns it on, and both where it is on by default."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return flag and help."""
         record = super().get_help_record(ctx)
-        return None if record is None else (record[0].partition(" / ")[0], record[1])
+        if record is None or SETTINGS[str(self.name)].default_value is True:
+            return record
+        return record[0].partition(" / ")[0], record[1]
 
 
 def parsed(parse: Callable[..., Any], **bounds: Any) -> Callable[[click.Context, click.Parameter, str | None], Any]:

@@ -23,8 +23,8 @@ def command(wishes: Effective) -> int:
     """
     Run a function once for each item of the input.
 
-    HANDLER is module:function or file.py:function. INPUT is a list (.csv, .tsv, .jsonl, else one item a line), a directory or a
-    pattern (one item per file), or - for standard input. Results and progress are kept in the ledger: the same command again goes on
+    HANDLER is module:function or file.py:function. INPUT is a list (.csv, .tsv, .jsonl, .json, .xlsx, also compressed, else one item a
+    line), a directory or a pattern (one item per file), run:NAME for the results of an earlier run, or - for standard input. Results and progress are kept in the ledger: the same command again goes on
     with what is left. Where durabatch.toml names handler and input, `durabatch run` is enough.
     """
     find_modules_here()

@@ -158,7 +158,7 @@ TABLE: dict[str, tuple[Setting, ...]] = {
                 fallback=(), verbs=READING, example=["*.py"]),
         setting("exclude", Patterns(), "No files or directories of that name or path; may be repeated.", "PATTERN", is_repeatable=True,
                 fallback=(), verbs=READING, example=["*.bak", "build/*"]),
-        setting("hidden", Switch(), "Take files and directories whose names begin with a dot, too.", fallback=True, verbs=READING),
+        setting("hidden", Switch(), "Files and directories whose names begin with a dot are taken, too.", fallback=True, default="yes", verbs=READING),
         setting("gitignore", Switch(), "Leave out what .gitignore files name.", fallback=False, verbs=READING),
         setting("min_size", Size(0), "Only files of at least so many bytes.", "SIZE", verbs=READING, example="1KiB"),
         setting("max_size", Size(0), "Only files of at most so many bytes.", "SIZE", verbs=READING, example="10MiB"),
@@ -195,6 +195,8 @@ TABLE: dict[str, tuple[Setting, ...]] = {
         setting("from_batch", Whole(1, 2**31 - 1), "Run again from this batch on; those before it stay as they are.", "N",
                 verbs=(RUN, EXEC, PLAN, RESUME), example=7),
         setting("dry_run", Switch(), "Show the plan, and run nothing.", fallback=False, verbs=(RUN, EXEC)),
+    ),
+    "Queue and cache": (
         setting("open", Switch(), "Wait for more items, which `durabatch submit` adds, until `durabatch close`.", fallback=False,
                 verbs=(RUN, EXEC)),
         setting("idle_exit", time_limit(), "Leave an open run when nothing has come for so long.", "T", field="idle_exit_s", example="60s",
