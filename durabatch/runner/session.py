@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from durabatch.clock import monotonic_s, now_us
 from durabatch.engine.active import ActiveRun
+from durabatch.engine.claim import seal_when_exhausted
 from durabatch.engine.conclude import conclude
 from durabatch.engine.status import error_groups, skipped_groups, status
 from durabatch.engine.steer import expire
@@ -155,9 +156,14 @@ class Session:
             if publisher.failure is not None:
                 raise publisher.failure.error
 
+    def seal(self, parts: Parts) -> None:
+        """Close the last batch where it turned out only now that no more items come: there may be no tick left to do it."""
+        seal_when_exhausted(parts.owned.connection, parts.choice.active, now_us())
+
     def work(self, parts: Parts) -> Iterator[tuple[Connection, list[int]]]:
         """Tick until the run is over, or everything has come back after a stop."""
         coordinator, obedience = parts.coordinator, Obedience(parts.coordinator)
+        coordinator.room.until_done(lambda: self.seal(parts))
         coordinator.start_workers()
         try:
             while not self.is_over(parts):

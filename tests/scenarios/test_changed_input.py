@@ -326,6 +326,23 @@ def test_the_rest_of_an_unfinished_intake_is_no_change(tmp_path):
     assert (second.exit_code, second.counts.succeeded, second.executed) == (0, 3000, 500)
 
 
+def test_an_intake_that_turns_out_to_have_ended_closes_its_last_batch(tmp_path):
+    """Everything known had been done when the input broke off; the next call finds that there is no more, and delivers the batch that was open."""
+    ledger = durabatch.Ledger(tmp_path / "l.db")
+    assert ledger.run(double, Stops(900, broken_at=500), workers=0, batch_size=300).exit_code == 3
+    batches: list[tuple[int, int]] = []
+    done = ledger.run(
+        double,
+        range(500),
+        workers=0,
+        batch_size=300,
+        on_change="merge",
+        on_batch=lambda one: batches.append((one.number, len(one.results))),
+    )
+    assert (done.exit_code, done.counts.succeeded, batches[-1]) == (0, 500, (2, 200))
+    assert ledger.verify() == []
+
+
 @pytest.mark.parametrize(
     ("how", "values"),
     [("first", {"a": 1, "b": 2, "c": 4}), ("last", {"a": 3, "b": 2, "c": 5}), ("keep", {"a": 1, "b": 2, "a#2": 3, "c": 4, "c#2": 5})],
