@@ -68,11 +68,6 @@ class ActiveRun:
     intake: dict[str, Any] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
-    @classmethod
-    def of_intake(cls) -> ActiveRun:
-        """Return a run without a row, in which rows of an input can be counted."""
-        return cls(0, "", {}, 1, 0, 0, 0, intake_complete=False, open_batch=None)
-
     @property
     def open_count(self) -> int:
         """Items that have not ended, this tick's changes included."""

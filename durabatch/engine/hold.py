@@ -29,7 +29,7 @@ class Held:
     keys: tuple[str, ...]
 
 
-def hold(ledger: Connection, run_id: int, before_item_id: int, now_us: int) -> Held:  # noqa: ARG001 - every verb is told the time
+def hold(ledger: Connection, run_id: int, before_item_id: int) -> Held:
     """
     Keep the unfinished items before an item from running, and no others; they are told by count and first keys.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from durabatch.codec import key_hash, key_hashes, payload_digests
 from durabatch.engine.active import ActiveRun
@@ -73,21 +74,21 @@ def submit(
             active.tally.total += len(items)
             active.tally.pending += len(items)
             active.span_last = -1
-            note_read(active, items.digests)
+            note_read(active.intake, items.digests)
         active.intake["ended"] = complete
         active.intake_complete = complete and not active.is_open
         run.set_intake(ledger, active.run_id, position=position, complete=active.intake_complete, intake=active.intake)
 
 
-def note_read(active: ActiveRun, digests: Sequence[bytes]) -> None:
+def note_read(intake: dict[str, Any], digests: Sequence[bytes]) -> None:
     """
-    Count rows that were read of the input, by the digests of their payloads.
+    Count in *intake* rows that were read of the input, by the digests of their payloads.
 
     Their sum tells whether another reading gave the same rows, in whatever order: keys come from payloads, so these say everything.
     """
-    total = int(active.intake.get("digest", "0"), 16) + sum(map(int.from_bytes, digests))
-    active.intake["digest"] = f"{total & MASK:x}"
-    active.intake["rows"] = active.intake.get("rows", 0) + len(digests)
+    total = int(intake.get("digest", "0"), 16) + sum(map(int.from_bytes, digests))
+    intake["digest"] = f"{total & MASK:x}"
+    intake["rows"] = intake.get("rows", 0) + len(digests)
 
 
 def new_items(ledger: Connection, active: ActiveRun, rows: Sequence[InputRow]) -> NewItems:

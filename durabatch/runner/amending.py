@@ -184,7 +184,7 @@ class Amending:
             notice(self.ledger, active)
             note_left_out(self.ledger, active, page.left_out)
             compared = self.comparison.page(page.rows)
-            note_read(active, [one.digest for one in compared])
+            note_read(active.intake, [one.digest for one in compared])
             self.intake = dict(active.intake)
             adds: dict[str | int, InputRow] = {}
             chosen: dict[str, list[Any]] = {"amend": [], "redo": [], "cancel": []}

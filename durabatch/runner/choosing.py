@@ -37,7 +37,7 @@ from durabatch.runner.asking import with_known_names
 from durabatch.runner.feeding import Feeder, first_page
 from durabatch.runner.kinds import kind_of, refuse_impossible
 from durabatch.runner.request import RunRequest
-from durabatch.runner.settling import BAD_INPUT, Settled, check_choice, settle, settle_version
+from durabatch.runner.settling import BAD_INPUT, Settled, check_choice, has_ended, settle, settle_version
 from durabatch.runner.vigil import refuse_unfit
 from durabatch.states import RunState
 from durabatch.workers.template import check_fields
@@ -225,7 +225,7 @@ def run_again_from(ledger: Connection, request: RunRequest, choice: Choice) -> N
         else first_of_batch(ledger, active.run_id, request.from_batch or 1)
     )
     with ledger.transaction():
-        held = hold(ledger, active.run_id, first_id, now_us=now)
+        held = hold(ledger, active.run_id, first_id)
         again = redo_from(ledger, active.run_id, first_id, now_us=now)
     reload(ledger, active)
     place = f"item {request.from_item}" if request.from_item is not None else f"batch {request.from_batch}"
@@ -246,7 +246,7 @@ def choose_resume(ledger: Connection, request: RunRequest, row: RunRow) -> Choic
     settings = overridden(row, request)
     request = replace(request, settings=settings, remarks=Remarks(skips=settings.on_bad_input == "skip"))
     request.remarks.listen(request.note)
-    source = None if row.intake.get("ended", row.intake_complete) else reopened_source(ledger, row, settings, request)
+    source = None if has_ended(row) else reopened_source(ledger, row, settings, request)
     return choose_again(ledger, request, row, source)
 
 

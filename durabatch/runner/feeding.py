@@ -197,7 +197,7 @@ class Feeder:
         with self.ledger.transaction():
             distinct = without_repeats(self.ledger, self.active.run_id, rows, self.dedupe)
             self.active.intake["duplicates"] = self.active.intake.get("duplicates", 0) + len(distinct.dropped)
-            note_read(self.active, payload_digests(distinct.dropped))
+            note_read(self.active.intake, payload_digests(distinct.dropped))
             position, complete = encode_position(page.position, 0), page.done and page.problem is None
             submit(self.ledger, self.active, distinct.rows, position=position, complete=complete, place=self.place)
             # Nothing is handed out before all of the input is there, so these wait.

@@ -34,7 +34,7 @@ from durabatch.runner.amending import MODES, apply, is_half_done, note_in_line
 from durabatch.runner.feeding import Feeder
 from durabatch.runner.request import RunRequest
 
-__all__ = ["BAD_INPUT", "CHOICES", "Settled", "check_choice", "is_as_recorded", "make_plan", "settle", "settle_version"]
+__all__ = ["BAD_INPUT", "CHOICES", "Settled", "check_choice", "has_ended", "is_as_recorded", "make_plan", "settle", "settle_version"]
 
 #: What a run's reason starts with when its input was bad; the corrected input may differ from the recorded one.
 BAD_INPUT = "bad input: "
@@ -172,12 +172,12 @@ def is_same_by_digest(opened: OpenedInput, row: RunRow) -> bool:
     if digest is None or opened.dedupe != "error":
         # Where keys come again, the order of the rows matters, of which the digest says nothing.
         return False
-    counted = ActiveRun.of_intake()
+    counted: dict[str, Any] = {}
     for page in opened.pages():
-        if page.problem is not None or counted.intake.get("rows", 0) + len(page.rows) > rows:
+        if page.problem is not None or counted.get("rows", 0) + len(page.rows) > rows:
             return False
         note_read(counted, payload_digests([one[1] for one in page.rows]))
-    return (counted.intake.get("rows", 0), counted.intake.get("digest")) == (rows, digest)
+    return (counted.get("rows", 0), counted.get("digest")) == (rows, digest)
 
 
 def refusal(plan: Plan) -> InputChangedError:

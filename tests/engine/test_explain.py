@@ -71,7 +71,7 @@ def test_waiting_items_say_what_they_wait_for(ledger):
         (replace(facts.run, state="running", binding_limit="rate"), "held back by its limit on rate"),
     ):
         assert part in list(next_steps(replace(facts, run=now)))[1]
-    hold(ledger, 1, 4, NOW)
+    hold(ledger, 1, 4)
     expect(ledger, "k3", "pending", "it is held back")
     let_go(ledger, 1)
     made = take(ledger, actives.load(ledger, 1), 1)

@@ -27,7 +27,7 @@ def test_nothing_before_the_item_runs_and_everything_from_it_on(ledger):
     jobs = factory.run_of(ledger, 9)
     finished(ledger, jobs, failures(take(ledger, jobs, 1, size=3), "failed"), policy=RetryPolicy(2, backoff_s=60))
     before = due(ledger)
-    assert hold(ledger, 1, 7, NOW) == Held(6, ("k1", "k2", "k3", "k4", "k5"))
+    assert hold(ledger, 1, 7) == Held(6, ("k1", "k2", "k3", "k4", "k5"))
     jobs = actives.load(ledger, 1)
     assert (jobs.held_count, jobs.next_due_at_us) == (6, None)
     made = take(ledger, jobs, 9, size=3, now_us=NOW + 10**15)
@@ -48,16 +48,16 @@ def test_what_is_let_go_before_anything_ran_stands_where_it_stood(ledger):
     jobs = factory.new_run(ledger)
     factory.add(ledger, jobs, ["a", "b", "c", "d"], complete=True, place=lambda payload: (0, 50) if "b" in payload else (0, None))
     before = due(ledger)
-    hold(ledger, 1, 4, NOW)
+    hold(ledger, 1, 4)
     assert [at_us >= HELD_AT_US if at_us is not None else False for at_us in due(ledger)] == [True, True, True, False]
-    assert hold(ledger, 1, 3, NOW).keys == ("a", "b")
+    assert hold(ledger, 1, 3).keys == ("a", "b")
     assert (let_go(ledger, 1), let_go(ledger, 1), due(ledger)) == (2, 0, before)
 
 
 def test_a_crash_and_a_cancelled_run_are_not_misled(ledger):
     """Recovery leaves what is held alone, cancelling does not."""
     jobs = factory.run_of(ledger, 4)
-    hold(ledger, 1, 3, NOW)
+    hold(ledger, 1, 3)
     jobs = actives.load(ledger, 1)
     take(ledger, jobs, 1)
     assert recover(ledger, 1, [], now_us=NOW) == (1, 0)
@@ -80,7 +80,7 @@ def test_suspects_are_held_as_well(ledger):
     back.batch_of.update(dict.fromkeys(factory.ids(made), made.groups[0][0]))
     with factory.tick(ledger, jobs):
         accuse(ledger, jobs, back, group=(), policy=RetryPolicy(), now_us=NOW)
-    hold(ledger, 1, 3, NOW)
+    hold(ledger, 1, 3)
     jobs = actives.load(ledger, 1)
     with factory.tick(ledger, jobs):
         assert (jobs.grouped_count, jobs.suspect_count, claim_suspects(ledger, jobs, max_bytes=1 << 20, now_us=NOW)) == (2, 0, None)
@@ -94,7 +94,7 @@ def test_the_last_batch_closes_without_those_that_are_held(ledger):
     """What ran is published; they join a batch of their own later. A check before the run is made again for them."""
     jobs = factory.run_of(ledger, 5)
     run.set_flow(ledger, 1, {"preflight": "done", "other": 1})
-    hold(ledger, 1, 4, NOW)
+    hold(ledger, 1, 4)
     jobs = actives.load(ledger, 1)
     give_back(ledger, jobs, answer(take(ledger, jobs, 5)))
     with factory.tick(ledger, jobs):
