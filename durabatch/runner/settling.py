@@ -81,19 +81,20 @@ def settle(ledger: Connection, request: RunRequest, row: RunRow, feeder: Feeder,
         feeder.go_on(None)
         return Settled(fingerprint, request.source_spec, now)
     as_recorded, is_in_line = Settled(fingerprint, request.source_spec, now), False
+    continuation: Continuation | None = None
     for sentence in differences(row.provenance, now):
         request.note(sentence)
     if choice in MODES and (is_half_done(row) or not source.repeatable):
         apply(ledger, feeder, choice, request.note)
     elif not is_as_recorded(row, fingerprint, request.source_spec) or (choice in MODES and row.intake.get("by_plan")):
         continuation = surveyed(ledger, feeder.opened, row, plan, request.note)
-        if continuation is not None:
-            feeder.go_on_within(continuation.page, continuation.pages, before=continuation.before, known=continuation.known)
         is_in_line = continuation is None and not (plan.is_changed or has_ended(row))
     elif not has_ended(row):
         feeder.go_on(row.source_position)
     if plan.needs_choice and choice is None:
         raise refusal(plan)
+    if continuation is not None:
+        feeder.go_on_within(continuation.page, continuation.pages, before=continuation.before, known=continuation.known)
     if is_in_line:
         note_in_line(ledger, feeder.active)
     if plan.is_changed or (choice == "source" and row.intake.get("kept") and source.repeatable):

@@ -326,6 +326,17 @@ def test_the_rest_of_an_unfinished_intake_is_no_change(tmp_path):
     assert (second.exit_code, second.counts.succeeded, second.executed) == (0, 3000, 500)
 
 
+def test_a_refused_version_takes_nothing_in(here, tmp_path):
+    """Where the intake was cut off, too: what follows waits until somebody has said what to do."""
+    ledger = durabatch.Ledger(tmp_path / "l.db")
+    ledger.run("jobs:echo", Stops(900, broken_at=500), name="cut", workers=0)
+    edit(JOBS.replace("def echo", "@durabatch.handler(version=2)\ndef echo"))
+    with pytest.raises(durabatch.InputChangedError, match="was started with another handler"):
+        ledger.run("jobs:echo", range(900), name="cut", workers=0)
+    assert ledger["cut"].status().counts.total == 500
+    assert ledger.run("jobs:echo", range(900), name="cut", workers=0, on_change="merge").counts.succeeded == 900
+
+
 def test_an_intake_that_turns_out_to_have_ended_closes_its_last_batch(tmp_path):
     """Everything known had been done when the input broke off; the next call finds that there is no more, and delivers the batch that was open."""
     ledger = durabatch.Ledger(tmp_path / "l.db")
