@@ -69,7 +69,8 @@ def test_kill_9_of_everything_at_random_moments_loses_and_doubles_nothing(tmp_pa
     """Whenever the whole tree of processes is killed: what was reported is recorded and not run again, no item ends twice or overlaps itself, little is repeated."""
     rng, item_s, wanted = random.Random(seed + shard), 0.002, 500 if long else 30
     kills, repeats, completed, number = 0, 0, 0, 0
-    while kills < wanted:
+    # On a slow machine one place can take all the kills: a second one is run to its end all the same.
+    while kills < wanted or completed < 2:
         number += 1
         place = make_place(tmp_path, f"place{number}")
         keys = [f"k{n}" for n in range(rng.choice((100, 300, 500)))]
@@ -79,7 +80,7 @@ def test_kill_9_of_everything_at_random_moments_loses_and_doubles_nothing(tmp_pa
             ended, again = one_life(place, rng)
             kills += not ended
             repeats += again
-            if kills == wanted and not ended:
+            if kills >= wanted and not ended:
                 child = place.map()
                 assert child.end() == 0, child.stderr()
                 ended = True
@@ -87,7 +88,6 @@ def test_kill_9_of_everything_at_random_moments_loses_and_doubles_nothing(tmp_pa
         assert place.results() == dict.fromkeys(keys, "succeeded")
         assert {one.key for one in place.executions()} == set(keys)
         assert place.overlaps() == []
-    assert completed > 1
     # Each worker may lose the item it was at and what it finished in the last moments.
     assert repeats <= kills * WORKERS * (1 + FLUSH_S / item_s)
 
