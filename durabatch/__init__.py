@@ -93,6 +93,7 @@ __all__ = [
     "SqlError",
     "StrayWorkersError",
     "Summary",
+    "UndoError",
     "UsageError",
     "__version__",
     "amap",

@@ -211,6 +211,12 @@ class NoItemsError(DurabatchError):
     exit_code = 5
 
 
+class UndoError(DurabatchError):
+    """An effect cannot be recorded for undoing, or not be undone. Before an effect: nothing was touched. Afterwards the effect remains, and is listed."""
+
+    exit_code = 1
+
+
 class SqlError(DurabatchError):
     """A query of the user's is wrong, tries to write, or took too long. Nothing was changed."""
 

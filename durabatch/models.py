@@ -65,6 +65,9 @@ class RunSettings:
         cache: Use results of equal items again.
         cache_ttl_s: Age above which they are not.
         cache_bytes: Bytes of results beyond which the least recently used are forgotten.
+        atomic: What an end that is no success undoes: ``item`` the attempt alone, ``batch`` all of its batch, ``run`` all of the run.
+        undo_command: Command that undoes what a command of the run has logged, with {action} and {args.NAME} as placeholders.
+        max_undo_bytes: Bytes of old content that one undo entry may keep.
         max_item_bytes: Bytes of one item's payload.
         max_result_bytes: Bytes of one result as JSON.
         term_grace_s: Seconds between asking a worker to end and killing it.
@@ -116,6 +119,9 @@ class RunSettings:
     cache: bool = False
     cache_ttl_s: float | None = None
     cache_bytes: int = 1 << 30
+    atomic: str = "item"
+    undo_command: str | None = None
+    max_undo_bytes: int = 64 << 20
     max_item_bytes: int = 16 << 20
     max_result_bytes: int = 64 << 20
     term_grace_s: float = 5.0

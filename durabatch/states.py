@@ -6,6 +6,8 @@ The words for where a run, an item and an attempt stand. The same strings stand 
                │  └──release──────┤                     └──retry (the verb)──▶ pending
                │     recover      └──finish (tries left)──▶ scheduled ──due, claim──▶ running
 
+    undo:   recorded ──claim──▶ undoing ──finish──▶ undone | failed ──rollback──▶ undoing
+
     run:    running ──finish──▶ finished        running ──halt──▶ halted ──resume──▶ running
             running ──cancel──▶ cancelled       running ◀──pause/unpause──▶ paused
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["ENDED_ITEM_STATES", "AttemptOutcome", "ItemState", "RunState"]
+__all__ = ["ENDED_ITEM_STATES", "AttemptOutcome", "ItemState", "RunState", "UndoState"]
 
 
 class ItemState(StrEnum):
@@ -65,6 +67,21 @@ class AttemptOutcome(StrEnum):
     SKIPPED = "skipped"
     #: A person cancelled it while it ran.
     CANCELLED = "cancelled"
+
+
+class UndoState(StrEnum):
+    """Where an undo entry stands, and who moves it on, also after a crash."""
+
+    #: On disk before its effect. Moved on by a rollback, or when its attempt did not succeed.
+    RECORDED = "recorded"
+    #: A worker undoes it, or waits for a further try; after a crash it is simply undone again, since actions bear that.
+    UNDOING = "undoing"
+    #: The effect is taken back. Nothing moves it on.
+    UNDONE = "undone"
+    #: Every try to undo it failed: the effect remains. A further rollback tries again.
+    FAILED = "failed"
+    #: The effect cannot be taken back, and whoever recorded it knew. Nothing moves it on.
+    IRREVERSIBLE = "irreversible"
 
 
 class RunState(StrEnum):

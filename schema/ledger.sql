@@ -64,6 +64,8 @@ CREATE TABLE run (
     is_open             INTEGER NOT NULL DEFAULT 0,         -- takes items from any process until it is closed
     gone_count          INTEGER NOT NULL DEFAULT 0,         -- items cancelled because the input no longer has them
     cached_count        INTEGER NOT NULL DEFAULT 0,         -- attempts that the cache answered
+    is_transaction      INTEGER NOT NULL DEFAULT 0,         -- a program does its items itself, as steps, and all of them or none
+    undo_count          INTEGER NOT NULL DEFAULT 0,         -- undo entries that were recorded
     CONSTRAINT state_known CHECK (state IN ('running', 'paused', 'halted', 'cancelled', 'finished', 'rolled_back')),
     CONSTRAINT finished_iff_over CHECK ((finished_at_us IS NOT NULL) = (state IN ('cancelled', 'finished', 'rolled_back'))),
     CONSTRAINT counts_add_up CHECK (
@@ -102,6 +104,8 @@ CREATE TABLE batch (
     finished_at_us      INTEGER,
     published_at_us     INTEGER,                            -- its output file, as of the last finish, is on disk
     delivered_at_us     INTEGER,                            -- whoever wanted to be called about it, as of the last finish, has been
+    result_bytes        INTEGER,                            -- of its results as JSON; NULL: not known, and counted when it finishes
+    digest              INTEGER,                            -- of its results, whatever their order; NULL: not known, and computed when it finishes
     UNIQUE (run_id, number),
     CONSTRAINT ended_within_count CHECK (failed_count BETWEEN 0 AND ended_count AND ended_count <= item_count),
     CONSTRAINT finished_iff_all_ended CHECK ((finished_at_us IS NOT NULL) = (sealed AND ended_count = item_count)),
@@ -243,6 +247,69 @@ CREATE TABLE result_history (
     CONSTRAINT inline_or_packed CHECK (
         CASE WHEN segment_id IS NULL THEN value IS NOT NULL AND segment_offset IS NULL AND raw_bytes IS NULL
              ELSE value IS NULL AND segment_offset IS NOT NULL AND raw_bytes IS NOT NULL END)
+) STRICT, WITHOUT ROWID;
+
+-- A promise to take an effect back: on disk before the effect happens, so that no effect is ever unknown. It is kept newest first.
+-- `wanted_at_us` is set while the entry is to be undone, and then only; a worker that undoes it holds it by a dispatch number below zero.
+CREATE TABLE undo (
+    undo_id             INTEGER PRIMARY KEY,                -- ascends in the order in which entries were recorded
+    run_id              INTEGER NOT NULL REFERENCES run (run_id),
+    item_id             INTEGER NOT NULL REFERENCES item (item_id),
+    number              INTEGER NOT NULL,                   -- the attempt that recorded it
+    sequence            INTEGER NOT NULL,                   -- from 1 in its attempt
+    action              TEXT    NOT NULL,                   -- a name, never code
+    arguments           TEXT    NOT NULL,                   -- JSON
+    state               TEXT    NOT NULL DEFAULT 'recorded',
+    recorded_at_us      INTEGER NOT NULL,
+    wanted_at_us        INTEGER,
+    is_in_order         INTEGER NOT NULL DEFAULT 0,         -- undone one at a time, after every newer one of the run that is so, too
+    due_at_us           INTEGER,                            -- not before: a try has failed
+    dispatch_id         INTEGER,
+    try_count           INTEGER NOT NULL DEFAULT 0,
+    error               TEXT,                               -- of the last try
+    ended_at_us         INTEGER,
+    CONSTRAINT each_state_has_its_facts CHECK (
+        CASE state
+            WHEN 'recorded'     THEN dispatch_id IS NULL AND ended_at_us IS NULL
+            WHEN 'undoing'      THEN wanted_at_us IS NOT NULL AND ended_at_us IS NULL
+            WHEN 'undone'       THEN wanted_at_us IS NULL AND dispatch_id IS NULL AND ended_at_us IS NOT NULL
+            WHEN 'failed'       THEN wanted_at_us IS NULL AND dispatch_id IS NULL AND ended_at_us IS NOT NULL
+            WHEN 'irreversible' THEN wanted_at_us IS NULL AND dispatch_id IS NULL
+            ELSE 0
+        END)
+) STRICT;
+
+CREATE UNIQUE INDEX undo_of_item ON undo (item_id, number, sequence);
+CREATE INDEX undo_wanted ON undo (run_id, is_in_order, undo_id) WHERE wanted_at_us IS NOT NULL;
+CREATE INDEX undo_unresolved ON undo (run_id, state) WHERE state IN ('undoing', 'failed');
+
+-- What stood in the place of an effect before: the old content of a file. Removed once it is back.
+CREATE TABLE undo_blob (
+    undo_id             INTEGER PRIMARY KEY REFERENCES undo (undo_id),
+    raw_bytes           INTEGER NOT NULL,
+    digest              BLOB    NOT NULL,                   -- SHA-256 of the raw bytes
+    data                BLOB    NOT NULL                    -- one zstd frame
+) STRICT;
+
+-- An item some of whose effects are being undone, and what becomes of it then. One that is not over waits so long, due at 2^61.
+CREATE TABLE undoing (
+    item_id             INTEGER PRIMARY KEY REFERENCES item (item_id),
+    run_id              INTEGER NOT NULL REFERENCES run (run_id),
+    then_state          TEXT    NOT NULL,
+    then_due_at_us      INTEGER,
+    CONSTRAINT then_known CHECK (then_state IN ('pending', 'scheduled', 'failed', 'skipped', 'cancelled', 'quarantined', 'undone')),
+    CONSTRAINT due_only_when_waiting CHECK (then_due_at_us IS NULL OR then_state IN ('pending', 'scheduled'))
+) STRICT;
+
+CREATE INDEX undoing_of_run ON undoing (run_id, item_id);
+
+-- A checkpoint that was given a name: a finished batch.
+CREATE TABLE mark (
+    run_id              INTEGER NOT NULL REFERENCES run (run_id),
+    label               TEXT    NOT NULL,
+    batch_number        INTEGER NOT NULL,
+    marked_at_us        INTEGER NOT NULL,
+    PRIMARY KEY (run_id, label)
 ) STRICT, WITHOUT ROWID;
 
 -- What the results in the cache depend on besides the payload: handler, version, parameters.

@@ -8,7 +8,7 @@ SELECT run_id, name, series, state, reason, exit_code,
        succeeded_count AS succeeded, failed_count AS failed, skipped_count AS skipped, cancelled_count AS cancelled,
        quarantined_count AS quarantined, undone_count AS undone, batch_count, attempt_count, intake_complete,
        round(items_per_s, 1) AS items_per_s, round(elapsed_us / 1e6, 3) AS elapsed_s, handler, source, settings,
-       binding_limit, spent, is_open, cached_count AS cached, gone_count AS gone, intake, provenance,
+       binding_limit, spent, is_open, cached_count AS cached, gone_count AS gone, intake, provenance, is_transaction, undo_count AS undo_entries,
        strftime('%Y-%m-%dT%H:%M:%fZ', created_at_us / 1e6, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', started_at_us / 1e6, 'unixepoch') AS started_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', finished_at_us / 1e6, 'unixepoch') AS finished_at
@@ -43,7 +43,7 @@ JOIN run USING (run_id);
 -- One row a batch.
 CREATE VIEW v_batch AS
 SELECT run.name AS run, batch.run_id, batch.number AS batch, batch.item_count AS items, batch.ended_count AS ended, batch.failed_count AS failed,
-       batch.finished_at_us IS NOT NULL AS is_finished,
+       batch.finished_at_us IS NOT NULL AS is_finished, batch.result_bytes, batch.digest,
        strftime('%Y-%m-%dT%H:%M:%fZ', batch.opened_at_us / 1e6, 'unixepoch') AS opened_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', batch.finished_at_us / 1e6, 'unixepoch') AS finished_at,
        (batch.finished_at_us - batch.opened_at_us) / 1e6 AS seconds
@@ -67,6 +67,19 @@ JOIN run USING (run_id)
 JOIN attempt ON attempt.item_id = item.item_id AND attempt.number = item.attempt_count
 WHERE item.state IN ('failed', 'quarantined')
 GROUP BY item.run_id, attempt.error_type, coalesce(attempt.error_group, attempt.error_message);
+
+-- What can be undone, or was: one row an entry, in the order in which the entries were recorded.
+CREATE VIEW v_undo AS
+SELECT undo.undo_id, undo.run_id, run.name AS run, batch.number AS batch, undo.item_id, item.key, undo.number AS attempt,
+       CASE WHEN run.is_transaction THEN run.name END AS transaction_id, undo.sequence, undo.action, undo.arguments,
+       run.name || '/' || item.key || '/' || undo.number || '/' || undo.sequence AS idempotency_key,
+       undo.state, undo.wanted_at_us IS NOT NULL AS is_wanted, undo.try_count AS tries, undo.error,
+       strftime('%Y-%m-%dT%H:%M:%fZ', undo.recorded_at_us / 1e6, 'unixepoch') AS recorded_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', undo.ended_at_us / 1e6, 'unixepoch') AS ended_at
+FROM undo
+JOIN run USING (run_id)
+JOIN item USING (item_id)
+LEFT JOIN batch ON batch.batch_id = item.batch_id;
 
 -- What people asked of running coordinators, one row an order.
 CREATE VIEW v_control AS

@@ -251,6 +251,13 @@ TABLE: dict[str, tuple[Setting, ...]] = {
                 field="max_deaths"),
         setting("retry_failed", Switch(), "Run the failed items of the last run again, too.", fallback=False, verbs=STARTING),
     ),
+    "Undo": (
+        setting("atomic", Word(("item", "batch", "run")), "What a failure for good undoes: the item, its batch, or (also a halt, a cancel) the run.",
+                "WHAT", field="atomic"),
+        setting("undo_command", Text(), "Command that undoes what a command has logged: words, with {action}, {args.NAME} and {key}.", "COMMAND",
+                field="undo_command", is_guarded=True, example="rm -r {args.path}"),
+        setting("max_undo_bytes", Size(), "Most bytes of old content that an undo entry keeps.", "SIZE", field="max_undo_bytes"),
+    ),
     "Time": (
         setting("timeout", TimeLimit(Timeout), "Longest time of a try; N% is of the median so far.", "T|N%", field="timeout", example="30s"),
         setting("item_deadline", time_limit(), "Longest time from the first start of an item to its last end.", "T",

@@ -5,19 +5,19 @@ A frame is ``magic, length, CRC-32, body``; the body is MessagePack of one of th
 means that the pipe was written to by somebody else or cut in the middle; the reader raises :class:`ProtocolError` and the
 coordinator treats the worker as dead. Payloads and results travel as JSON text that neither side of the pipe parses.
 
-    coordinator ──▶ worker      Start, Dispatch, Release, Tune, Collect, Ask, Interrupt, Stop
-    worker ──▶ coordinator      Ready, Flush, Released, Busy, Refused
+    coordinator ──▶ worker      Start, Dispatch, Release, Tune, Collect, Ask, Recorded, Interrupt, Stop
+    worker ──▶ coordinator      Ready, Flush, Released, Busy, Promise, Refused
 
 One Start comes first and is answered by Ready or Refused. Dispatches are begun in the order in which they came, items in the order of
 the dispatch; with several at once they end in any order, and dispatches overlap. Items that were not started when a Release arrives
-come back in a Released frame and are never started afterwards.
+come back in a Released frame and are never started afterwards. A Promise (an undo entry) is answered by Recorded once it is on disk.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -35,14 +35,18 @@ __all__ = [
     "Group",
     "Interrupt",
     "Packed",
+    "Promise",
     "ProtocolError",
     "Ready",
+    "Recorded",
     "Refused",
     "Release",
     "Released",
     "Start",
+    "Step",
     "Stop",
     "Success",
+    "Task",
     "ToWorker",
     "Tune",
     "Work",
@@ -56,6 +60,8 @@ HEADER = struct.Struct("<III")
 #: Bytes of one frame: the largest result (64 MiB by default, settable) and what surrounds it stay far below.
 MAX_FRAME_BYTES = 1 << 30
 
+#: What a worker does with the items of a dispatch.
+Task = Literal["run", "check", "undo"]
 #: One item to do: (item_id, attempt number from 1, key, payload as JSON text).
 Work = tuple[int, int, str, str]
 #: One success with its value inline: (item_id, attempt number, worker number, started_at_us, duration_us, value as JSON text).
@@ -97,6 +103,8 @@ class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
     cpu_limit_s: float | None = None
     preflight: dict[str, Any] | None = None
     marker: str = ""
+    undo_command: str | None = None
+    max_undo_bytes: int = 64 << 20
 
 
 class Group(msgspec.Struct, array_like=True, frozen=True):
@@ -110,14 +118,29 @@ class Dispatch(msgspec.Struct, tag="dispatch", frozen=True):
     """
     Items to run, in this order.
 
-    ``check`` hands them to the preflight check instead of the handler. ``limits`` has, for items with a deadline of their own, the seconds
-    that are left to them; the smaller of it and the timeout counts.
+    ``task`` says to what: the handler, the preflight check, or the undoing of what an item did. ``limits`` has, for items with a deadline of
+    their own, the seconds that are left to them; the smaller of it and the timeout counts. For ``undo`` each work is one step: its id is that
+    of the undo entry below zero, its key the item's, its payload the JSON of a Step; ``blobs`` has the old contents that steps need.
     """
 
     dispatch_id: int
     groups: list[Group]
-    check: bool = False
+    task: Task = "run"
     limits: dict[int, float] = {}
+    blobs: dict[int, bytes] = {}
+
+
+class Step(msgspec.Struct, frozen=True):
+    """
+    One effect to be undone.
+
+    ``key`` is the idempotency key, the same at every try. ``is_forced`` has it undone although something was changed since.
+    """
+
+    action: str
+    arguments: dict[str, Any]
+    key: str
+    is_forced: bool = False
 
 
 class Release(msgspec.Struct, tag="release", frozen=True):
@@ -139,6 +162,18 @@ class Collect(msgspec.Struct, tag="collect", frozen=True):
 
 class Ask(msgspec.Struct, tag="ask", frozen=True):
     """Say what is holding up the others; answered by Busy, unless the interpreter itself is held."""
+
+
+class Recorded(msgspec.Struct, tag="recorded", frozen=True):
+    """
+    A promise is on disk: its effect may happen. With a ``refusal`` it is not, and must not.
+
+    ``token`` is that of the promise, ``undo_id`` the number of its entry.
+    """
+
+    token: int
+    undo_id: int = 0
+    refusal: str | None = None
 
 
 class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
@@ -228,14 +263,35 @@ class Released(msgspec.Struct, tag="released", frozen=True):
     items: dict[int, list[int]]
 
 
+class Promise(msgspec.Struct, tag="promise", frozen=True):
+    """
+    What takes back the effect that an attempt is about to have; whoever sends it waits for Recorded.
+
+    ``token`` tells promises of one worker apart. ``sequence`` counts from 1 in the attempt, ``arguments`` is JSON text. ``old`` is what stands in
+    the place of the effect, as a checked zstd frame with its raw size and the SHA-256 of that; None when there is nothing to keep.
+    """
+
+    token: int
+    dispatch_id: int
+    item_id: int
+    number: int
+    sequence: int
+    action: str
+    arguments: str
+    is_irreversible: bool = False
+    old: bytes | None = None
+    old_bytes: int = 0
+    old_digest: bytes = b""
+
+
 class Busy(msgspec.Struct, tag="busy", frozen=True):
     """The item that blocks the loop right now; 0: something does, and it is not known whose; None: nothing."""
 
     item_id: int | None
 
 
-ToWorker = Start | Dispatch | Release | Tune | Collect | Ask | Interrupt | Stop
-FromWorker = Ready | Refused | Flush | Released | Busy
+ToWorker = Start | Dispatch | Release | Tune | Collect | Ask | Recorded | Interrupt | Stop
+FromWorker = Ready | Refused | Flush | Released | Busy | Promise
 
 _T = TypeVar("_T")
 
