@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from durabatch.version import __version__
 
 if TYPE_CHECKING:
+    from durabatch.actions import undo_action
     from durabatch.api import Ledger, Run, amap, map
     from durabatch.decorator import handler
     from durabatch.errors import (
@@ -48,12 +49,15 @@ if TYPE_CHECKING:
         RunHaltedError,
         SqlError,
         StrayWorkersError,
+        UndoError,
         UsageError,
     )
     from durabatch.intake.spec import chunks, csv, files, json, jsonl, lines, results_of, xlsx
     from durabatch.models import Result, RunStatus, Summary
+    from durabatch.undo_client import undo_log
     from durabatch.verdicts import Fail, Retry, Skip, Snooze
     from durabatch.workers.context import Context
+    from durabatch.workers.undoing import UndoContext
 
 __all__ = [
     "Context",
@@ -93,6 +97,7 @@ __all__ = [
     "SqlError",
     "StrayWorkersError",
     "Summary",
+    "UndoContext",
     "UndoError",
     "UsageError",
     "__version__",
@@ -106,6 +111,8 @@ __all__ = [
     "lines",
     "map",
     "results_of",
+    "undo_action",
+    "undo_log",
     "xlsx",
 ]
 
@@ -121,6 +128,7 @@ _HOMES = {
     "Skip": "durabatch.verdicts",
     "Snooze": "durabatch.verdicts",
     "Summary": "durabatch.models",
+    "UndoContext": "durabatch.workers.undoing",
     "amap": "durabatch.api",
     "chunks": "durabatch.intake.spec",
     "csv": "durabatch.intake.spec",
@@ -131,6 +139,8 @@ _HOMES = {
     "lines": "durabatch.intake.spec",
     "map": "durabatch.api",
     "results_of": "durabatch.intake.spec",
+    "undo_action": "durabatch.actions",
+    "undo_log": "durabatch.undo_client",
     "xlsx": "durabatch.intake.spec",
 }
 

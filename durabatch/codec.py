@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b, sha256
+from struct import Struct
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -27,10 +28,12 @@ __all__ = [
     "decode_value",
     "encode_value",
     "frame_digest",
+    "inline_digests",
     "is_sound_frame",
     "key_hash",
     "key_hashes",
     "pack_frame",
+    "packed_digests",
     "parse_item",
     "parse_items",
     "payload_digest",
@@ -44,6 +47,8 @@ ROUND_TRIP_TYPES = frozenset({dict, list, str, int, float, bool, type(None)})
 #: Texts longer than this are checked by the walk instead, which copies lists and dicts but no texts.
 ROUND_TRIP_BYTES = 4 << 20
 ZSTD_LEVEL = 3
+#: Where a packed value lies: the first half of its segment's SHA-256, offset, bytes.
+PLACE = Struct("<16sqq")
 #: What stands between the lines that are parsed together.
 BETWEEN_VALUE = os.urandom(12).hex()
 BETWEEN_TEXT = f',"{BETWEEN_VALUE}",'
@@ -221,13 +226,13 @@ def stream_packer(compression: str) -> StreamPacker | None:
     return None
 
 
-def unpack_frame(data: bytes, *, raw_bytes: int, limit_bytes: int, digest: bytes | None = None) -> bytes:
+def unpack_frame(data: bytes, *, raw_bytes: int | None, limit_bytes: int, digest: bytes | None = None) -> bytes:
     """
     Return the bytes packed in *data*. Nothing is unpacked before the frame's own length was found equal to *raw_bytes*.
 
     Args:
         data: What :func:`pack_frame` returned.
-        raw_bytes: Length of the result, as recorded.
+        raw_bytes: Length of the result, as recorded; None leaves it to the frame.
         limit_bytes: Most bytes to unpack.
         digest: SHA-256 of the result, as recorded; None leaves it to the frame's own checksum.
 
@@ -238,6 +243,7 @@ def unpack_frame(data: bytes, *, raw_bytes: int, limit_bytes: int, digest: bytes
 
     try:
         parameters = zstandard.get_frame_parameters(data)
+        raw_bytes = parameters.content_size if raw_bytes is None else raw_bytes
         if parameters.content_size != raw_bytes or not parameters.has_checksum:
             raise _damaged("its header differs from what was recorded")
         if raw_bytes > limit_bytes:
@@ -306,6 +312,20 @@ def is_sound_frame(data: bytes, *, raw_bytes: int) -> bool:
 def frame_digest(raw: bytes | bytearray) -> bytes:
     """Return the 32 bytes of SHA-256 over *raw*."""
     return sha256(raw).digest()
+
+
+def inline_digests(item_ids: Iterable[int], values: Iterable[bytes]) -> Iterator[int]:
+    """
+    Return what each result adds to the digest of its batch: the CRC-32 of its JSON that begins with its item's id.
+
+    Sums of them are the same in whatever order results come, and another one when two items change their values for each other's.
+    """
+    return map(crc32, values, item_ids)
+
+
+def packed_digests(item_ids: Iterable[int], segments: Iterable[bytes], offsets: Iterable[int], sizes: Iterable[int]) -> Iterator[int]:
+    """Return the same for results that lie in segments, of which the SHA-256 says what stands there."""
+    return map(crc32, map(PLACE.pack, segments, offsets, sizes), item_ids)
 
 
 def _damaged(why: str) -> ResultError:

@@ -25,6 +25,7 @@ Everything that can go wrong, as one tree. An error knows its facts, writes its 
     ├── OutputError             4      a file of the output cannot be written
     │   └── OutputFullError     4      ... for want of room
     ├── NoItemsError            5      the input holds no items
+    ├── UndoError               1      an effect cannot be recorded for undoing, or not be undone
     ├── SqlError                2      a query of the user's is refused or wrong
     ├── ResultError             1      a value cannot be stored
     │   └── ResultTooLargeError        it is larger than a result may be
@@ -65,6 +66,7 @@ __all__ = [
     "RunHaltedError",
     "SqlError",
     "StrayWorkersError",
+    "UndoError",
     "UsageError",
 ]
 
@@ -212,9 +214,18 @@ class NoItemsError(DurabatchError):
 
 
 class UndoError(DurabatchError):
-    """An effect cannot be recorded for undoing, or not be undone. Before an effect: nothing was touched. Afterwards the effect remains, and is listed."""
+    """
+    An effect cannot be recorded for undoing, or not be undone. Before an effect: nothing was touched. Afterwards the effect remains, and is listed.
+
+    Args:
+        retryable: Of a failed undo: a further try makes sense.
+    """
 
     exit_code = 1
+
+    def __init__(self, what: str, hint: str = "", *, retryable: bool = False) -> None:
+        self.retryable = retryable
+        super().__init__(what, hint)
 
 
 class SqlError(DurabatchError):

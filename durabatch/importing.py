@@ -19,7 +19,7 @@ from types import ModuleType
 
 from durabatch.errors import DurabatchError, HandlerImportError
 
-__all__ = ["import_target", "split_target"]
+__all__ = ["import_place", "import_target", "split_target"]
 
 #: Longest text of an exception in a message, in characters.
 MESSAGE_CHARACTERS = 500
@@ -51,13 +51,19 @@ def import_target(target: str) -> object:
         HandlerImportError: It cannot be imported, or the name is not there. The user's exception is the cause.
     """
     place, name = split_target(target)
-    module = _import_file(place) if place.endswith(".py") else _import_module(place)
+    module = import_place(target)
     found: object = module
     for index, part in enumerate(name.split(".")):
         if not hasattr(found, part):
             raise _missing(place, ".".join(name.split(".")[: index + 1]), part, found)
         found = getattr(found, part)
     return found
+
+
+def import_place(target: str) -> ModuleType:
+    """Import the module or file of *target*, whatever name stands behind it; HandlerImportError when it cannot be imported."""
+    place = split_target(target)[0]
+    return _import_file(place) if place.endswith(".py") else _import_module(place)
 
 
 def _import_module(name: str) -> ModuleType:

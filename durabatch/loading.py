@@ -6,6 +6,8 @@ A handler reference is a small JSON object, stored on the run row and sent to wo
     {"kind": "python", "target": "audit.jobs:work"}              importable name
     {"kind": "python", "target": "/home/me/audit.py:work"}       file, absolute
     {"kind": "command", "argv": ["gzip", "{}"], "shell": false, "parse": "none"}
+    {"kind": "transaction", "modules": [{"kind": "python", "target": "hub:create"}]}    modules with undo actions, imported and not called
+    {"kind": "none"}                                             nothing at all: a run that is only looked through for undo entries
 
 Every fault is one HandlerImportError of one line; the user's own exception is its ``__cause__``.
 """
@@ -26,10 +28,11 @@ from pydantic_core import from_json
 from durabatch.codec import decode_value, encode_value
 from durabatch.decorator import HandlerSpec, spec_of
 from durabatch.errors import HandlerImportError, ResultError, UsageError
-from durabatch.importing import import_target, split_target
+from durabatch.importing import import_place, import_target, split_target
 from durabatch.signatures import LITERAL, HandlerSignature, bind_params, check_params, item_validator, looks_like_json, read_signature
 
 __all__ = [
+    "WITHOUT_ITEMS",
     "CheckedHandler",
     "LoadedHandler",
     "check",
@@ -40,12 +43,16 @@ __all__ = [
     "from_function",
     "is_async_function",
     "load",
+    "load_actions",
     "load_check",
     "parse_target",
+    "place_of",
     "quote_params",
 ]
 
 PARSES = ("none", "json", "lines")
+#: Kinds of references that name no handler.
+WITHOUT_ITEMS = ("transaction", "none")
 #: Modules whose functions start programs: a handler by such a name is never meant.
 PROGRAM_MODULES = frozenset({"os", "posix", "pty", "subprocess"})
 MAX_PARAM_BYTES = 1 << 20
@@ -136,6 +143,12 @@ def describe_function(function: object) -> dict[str, Any] | None:
     return None if place is None else {"kind": "python", "target": f"{place}:{name}"}
 
 
+def place_of(function: object) -> str | None:
+    """Return the module name or file by which another process imports what *function* is defined in, whatever its own name; None: it cannot."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    return None if module is None else _place(module)
+
+
 def quote_params(params: Mapping[str, object]) -> dict[str, Any]:
     """
     Return Python values as params can be stored: what would be read differently on a command line is marked as literal text.
@@ -168,6 +181,9 @@ def check(ref: Mapping[str, Any], params: Mapping[str, Any]) -> CheckedHandler:
     """
     if ref["kind"] == "command":
         return _check_command(ref, params)
+    if ref["kind"] in WITHOUT_ITEMS:
+        load_actions(ref)
+        return CheckedHandler(HandlerSpec(), ref["kind"])
     function = _function(ref)
     name = _name(function, ref["target"])
     item_validator(_checked_signature(function, params, name), name)
@@ -192,6 +208,22 @@ def load(ref: Mapping[str, Any], params: Mapping[str, Any]) -> LoadedHandler:
         raise HandlerImportError(f"{ref['kind']!r} handlers are not imported", "Commands are started by the workers.")
     function = _function(ref)
     return _loaded(function, params, _name(function, ref["target"]))
+
+
+def load_actions(ref: Mapping[str, Any]) -> LoadedHandler:
+    """
+    Import the modules that *ref* names, so that their undo actions are there, and return a handler that refuses every item.
+
+    Raises:
+        HandlerImportError: A module cannot be imported, and why.
+    """
+    for one in ref.get("modules", ()):
+        import_place(one["target"])
+    return LoadedHandler(False, _no_items, _no_items)
+
+
+def _no_items(*_: object) -> object:
+    raise UsageError("this run has no handler: its steps are run by a program, not by workers", "Roll it back, or open it again there.")
 
 
 def from_function(function: Callable[..., object], params: Mapping[str, Any]) -> LoadedHandler:

@@ -1,7 +1,7 @@
 """
 What results depend on besides the input: the handler's version and code, its parameters, and what it runs on.
 
-It stands on the run row. When a run is taken up again, what differs is said: a changed version makes finished items count as changed, since
+It stands on the run row, with the files of the modules that it was made by. When a run is taken up again, what differs is said: a changed version makes finished items count as changed, since
 its author says so; everything else is told, and the run goes on.
 """
 
@@ -21,14 +21,19 @@ from durabatch.decorator import HandlerSpec
 from durabatch.importing import split_target
 from durabatch.version import __version__
 
-__all__ = ["cache_identity", "code_digest", "differences", "provenance", "version_changed"]
+__all__ = ["cache_identity", "code_digest", "differences", "modules_of", "provenance", "surroundings", "version_changed"]
 
 #: Bytes of a digest of code.
 DIGEST_BYTES = 8
 
 
 def provenance(
-    reference: Mapping[str, Any], spec: HandlerSpec, params: Mapping[str, Any], function: Callable[..., object] | None = None
+    reference: Mapping[str, Any],
+    spec: HandlerSpec,
+    params: Mapping[str, Any],
+    function: Callable[..., object] | None = None,
+    *,
+    preflight: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """
     Return what the results of a handler depend on, as JSON values.
@@ -37,15 +42,31 @@ def provenance(
         reference: Of the handler, which was imported already where it is Python; see :mod:`durabatch.loading`.
         params: Its parameters as recorded: secrets as references.
         function: The handler itself, where it has no importable name.
+        preflight: Reference of the preflight check, which was imported, too.
     """
     return {
         "version": spec.version,
         "code": code_digest(reference, function),
         "params": dict(params),
-        "python": platform.python_version(),
-        "durabatch": __version__,
-        "machine": platform.machine(),
+        **surroundings(),
+        "modules": modules_of(*(one["target"] for one in (reference, preflight) if one is not None and "target" in one)),
     }
+
+
+def surroundings() -> dict[str, Any]:
+    """Return what a program runs on."""
+    return {"python": platform.python_version(), "durabatch": __version__, "machine": platform.machine()}
+
+
+def modules_of(*targets: str) -> dict[str, str]:
+    """
+    Return the modules that *targets* name and that were imported, each with its file, so that no other one is ever taken for it.
+
+    What is named by its path is no module here, and what has no file has nothing to be known by.
+    """
+    names = (target.rpartition(":")[0] or target for target in targets)
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names if not name.endswith(".py")}
+    return {name: os.path.realpath(file) for name, file in files.items() if isinstance(file, str)}
 
 
 def code_digest(reference: Mapping[str, Any], function: Callable[..., object] | None = None) -> str | None:

@@ -5,11 +5,13 @@ The words for where a run, an item and an attempt stand. The same strings stand 
                ▲  ▲               │                     │
                │  └──release──────┤                     └──retry (the verb)──▶ pending
                │     recover      └──finish (tries left)──▶ scheduled ──due, claim──▶ running
+               └──retry── undone ◀──rollback── succeeded
 
-    undo:   recorded ──claim──▶ undoing ──finish──▶ undone | failed ──rollback──▶ undoing
+    undo:   recorded ──claim──▶ undoing ──finish──▶ undone | failed ──rollback, retry──▶ recorded
 
     run:    running ──finish──▶ finished        running ──halt──▶ halted ──resume──▶ running
             running ──cancel──▶ cancelled       running ◀──pause/unpause──▶ paused
+            finished | halted ──rollback──▶ rolled_back ──retry──▶ running
 """
 
 from __future__ import annotations

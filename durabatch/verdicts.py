@@ -14,7 +14,7 @@ import math
 
 from durabatch.errors import UsageError
 
-__all__ = ["Fail", "Retry", "Skip", "Snooze", "Verdict"]
+__all__ = ["Fail", "Irreversible", "Retry", "Skip", "Snooze", "Verdict"]
 
 
 class Verdict(Exception):  # noqa: N818 - it is no error
@@ -75,6 +75,15 @@ class Snooze(Verdict):
 class Fail(Verdict):
     """
     The item has failed for good, whatever number of tries is left.
+
+    Args:
+        reason: Why.
+    """
+
+
+class Irreversible(Verdict):
+    """
+    The effect that was to be undone cannot be taken back; said by what undoes it.
 
     Args:
         reason: Why.

@@ -8,16 +8,25 @@
 -- of are suspects, and run apart from the others in ever smaller groups until the guilty one stands alone. Who steers a run from another
 -- terminal leaves an order for its coordinator in control. What an item is run again for moves its result into result_history; results that
 -- may be used again for equal payloads are listed in cache, and what left the ledger in export.
+--
+-- Before a handler changes the world it promises how to take that back: a row of undo, on disk before the effect happens. The promises of
+-- an attempt that did not succeed are redeemed before anything else becomes of its item, which waits meanwhile (undoing says what for);
+-- those of a success when somebody rolls it back. Within an item the newest comes first. What had to be kept for that stands in undo_blob
+-- until then. A transaction is a run whose items are the steps of a program. Every finished batch is a checkpoint: what had ended when it
+-- finished; mark gives names to some.
+--
 -- All that happens between two waits of the coordinator is one transaction; counters on the run change in the same transaction as the
 -- rows they count. So a checkpoint is a commit, resume is a query for unfinished items, and status reads one row.
 --
 --                     claim                       finish
---      pending ────────────────▶ running ──┬──▶ succeeded | failed | skipped | cancelled | quarantined
---        ▲  ▲                      │ │     │         │
---        │  └── release, recover ──┘ │     │         │ retry
---        │                           ▼     │         │
---        │                       scheduled ┘         │
---        └───────────────────────────────────────────┘
+--      pending ────────────────▶ running ──┬──▶ succeeded | failed | skipped | cancelled | quarantined ──rollback──▶ undone
+--        ▲  ▲                      │ │     │         │                                                                 │
+--        │  └── release, recover ──┘ │     │         │ retry, redo                                                     │ retry
+--        │                           ▼     │         │                                                                 │
+--        │                       scheduled ┘         │                                                                 │
+--        └───────────────────────────────────────────┴─────────────────────────────────────────────────────────────────┘
+--
+--      an undo entry:  recorded ──claim──▶ undoing ──finish──▶ undone | failed ──rollback, retry──▶ recorded;  or irreversible
 --
 -- Instants are UTC microseconds (`_at_us`), durations `_us`, sizes `_bytes`, counts `_count`. Nothing newer than SQLite 3.40 stands here,
 -- so that any SQL tool can read a ledger; views for people are in views.sql.
@@ -281,7 +290,7 @@ CREATE TABLE undo (
 
 CREATE UNIQUE INDEX undo_of_item ON undo (item_id, number, sequence);
 CREATE INDEX undo_wanted ON undo (run_id, is_in_order, undo_id) WHERE wanted_at_us IS NOT NULL;
-CREATE INDEX undo_unresolved ON undo (run_id, state) WHERE state IN ('undoing', 'failed');
+CREATE INDEX undo_unresolved ON undo (run_id, state) WHERE state IN ('undoing', 'failed', 'irreversible');
 
 -- What stood in the place of an effect before: the old content of a file. Removed once it is back.
 CREATE TABLE undo_blob (

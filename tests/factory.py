@@ -18,9 +18,11 @@ from durabatch.engine import active as actives
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.claim import Claim, claim, seal_when_exhausted
 from durabatch.engine.finish import FailedAttempt, Finished, Returned, finish
+from durabatch.engine.promise import Entry, record
 from durabatch.engine.redo import redo
 from durabatch.engine.start import create_run
 from durabatch.engine.steer import order
+from durabatch.engine.steps import ClaimedStep, StepsFinished, claim_steps, finish_steps
 from durabatch.engine.submit import submit
 from durabatch.flow.batching import FixedBatches
 from durabatch.flow.retrying import RetryPolicy
@@ -170,8 +172,50 @@ def work_off(ledger: Connection, run: ActiveRun, *, limit: int = 7, size: int = 
         give_back(ledger, run, answer(made, **answered), max_attempts=max_attempts)
 
 
+def promise(ledger: Connection, run: ActiveRun, made: Claim, *only: str, entries: int = 1, **entry: Any) -> list[int | None]:
+    """Have the items of a dispatch (those with the keys *only*, if there are any) promise so many effects each; return the ids of the entries."""
+    promised = [
+        Entry(made.dispatch_id, item_id, number, sequence, "drop", f'{{"what":"{key}.{sequence}"}}')._replace(**entry)
+        for _, works in made.groups for item_id, number, key, _ in works if not only or key in only
+        for sequence in range(1, entries + 1)
+    ]  # fmt: skip
+    with tick(ledger, run):
+        return record(ledger, run, promised, NOW)
+
+
+def steps(ledger: Connection, run: ActiveRun, *, limit: int = 10, dispatch_id: int = -1, now_us: int = NOW, **how: Any) -> list[ClaimedStep]:
+    """Claim up to *limit* steps for one dispatch."""
+    with tick(ledger, run):
+        return claim_steps(ledger, run, limit=limit, dispatch_id=dispatch_id, now_us=now_us, **how)
+
+
+def stepped(
+    ledger: Connection, run: ActiveRun, claimed: Iterable[ClaimedStep], *outcomes: str, dispatch_id: int = -1, max_attempts: int = 3,
+    ran: bool = True, now_us: int = NOW, **error: Any,
+) -> StepsFinished:  # fmt: skip
+    """Record that these steps were undone or, where *outcomes* say so (the last one for all further steps), were not, with *error*."""
+    back = Returned(dispatch_id, inline=[], failed=[])
+    for index, one in enumerate(claimed):
+        outcome = outcomes[min(index, len(outcomes) - 1)] if outcomes else "undone"
+        if outcome == "undone":
+            back.inline.append((-one.undo_id, one.try_number, 1, now_us, 500, '{"ran":true}' if ran else '{"ran":false}'))
+        else:
+            back.failed.append(failure(-one.undo_id, one.try_number, outcome, **error))
+    with tick(ledger, run):
+        return finish_steps(ledger, run, back, policy=RetryPolicy(max_attempts), now_us=now_us, luck=lambda: 1.0)
+
+
+def undo_all(ledger: Connection, run: ActiveRun, *, now_us: int = NOW) -> list[str]:
+    """Undo whatever is wanted; return the effects in the order in which they were taken back."""
+    told: list[str] = []
+    while claimed := steps(ledger, run, now_us=now_us):
+        told += [one.step_json.split('"what":"')[1].split('"')[0] for one in claimed]
+        stepped(ledger, run, claimed, now_us=now_us)
+    return told
+
+
 def worked_ledger(path: Path) -> None:
-    """Leave a closed ledger at *path*: a run of 25 items in batches of 10 with packed results, one failure and one redone item (20), and a half done one."""
+    """Leave a closed ledger at *path*: a run of 25 items in batches of 10 with packed results, one failure, one effect (of k1) and one redone item (20), and a half done one."""
     path.write_bytes(worked_bytes())
 
 
@@ -187,8 +231,11 @@ def worked_bytes() -> bytes:
 def make_worked_ledger(path: Path) -> None:
     """Make that ledger with the engine's verbs."""
     with contextlib.closing(open_ledger(path, create=True, durability="process")) as ledger:
-        first = run_of(ledger, 25)
-        work_off(ledger, first, failing={"k4"}, packed={"k2", "k3", "k12"})
+        first, ended = run_of(ledger, 25), {"failing": {"k4"}, "packed": {"k2", "k3", "k12"}}
+        made = take(ledger, first, 7)
+        promise(ledger, first, made, "k1")
+        give_back(ledger, first, answer(made, **ended))
+        work_off(ledger, first, **ended)
         redo(ledger, first.run_id, [20], cause="redone", now_us=NOW)
         actives.reload(ledger, first)
         work_off(ledger, first)

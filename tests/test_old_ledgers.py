@@ -14,7 +14,29 @@ import durabatch
 
 ROOT = Path(__file__).resolve().parent.parent
 LEDGERS = sorted((ROOT / "tests" / "data").glob("ledger_v*.db"))
-JOBS = "def work(item):\n    return f'{item}, mended'\n\n\ndef cut(item):\n    return f'{item}, later'\n"
+JOBS = """
+from pathlib import Path
+
+import durabatch
+
+
+@durabatch.undo_action("forget")
+def forget(what):
+    with Path("forgotten").open("a") as log:
+        log.write(f"{what} ")
+
+
+def effects(item, ctx):
+    raise RuntimeError("it is only undone")
+
+
+def work(item):
+    return f"{item}, mended"
+
+
+def cut(item):
+    return f"{item}, later"
+"""
 
 pytestmark = pytest.mark.parametrize("old", LEDGERS, ids=lambda path: path.stem)
 
@@ -90,12 +112,12 @@ def test_every_way_of_looking_works_without_changing_it(ledger, durabatch_here):
     """The verbs of the command line that only read, on a ledger that nobody may write."""
     before = ledger.path.read_bytes()
     os.chmod("l.db", 0o400)
-    for words in (["status"], ["status", "--json"], ["runs"], ["items", "done"], ["results", "done"], ["errors", "done"], ["attempts", "k11", "--run", "done"], ["explain", "k11", "--run", "done"], ["verify"]):
+    for words in (["status"], ["status", "--json"], ["runs"], ["items", "done"], ["results", "done"], ["errors", "done"], ["attempts", "k11", "--run", "done"], ["explain", "k11", "--run", "done"], ["verify"], ["checkpoints", "done"], ["transactions"], ["rollback", "done", "--dry-run"]):
         looked = durabatch_here(*words)
         assert (looked.code, "Traceback" in looked.err) == (0, False), (words, looked.err)
     assert durabatch_here("sql", "SELECT spent, binding_limit FROM v_run").code == 0
     assert durabatch_here("sql", "SELECT error_group, remedy, peak_rss_bytes FROM v_attempt").code == 0
-    assert durabatch_here("sql", "SELECT count(*) FROM suspect, control, v_result_history, cache, exported").code == 0
+    assert durabatch_here("sql", "SELECT count(*) FROM suspect, control, v_result_history, cache, exported, v_undo, undoing, mark").code == 0
     assert ledger.path.read_bytes() == before
 
 
@@ -121,6 +143,27 @@ def test_what_a_changed_input_had_left_is_kept(ledger, old):
     now = ledger["changed"].status()
     assert (now.gone, now.counts.cancelled, ledger["cached"].status().cached) == (1, 1, 3)
     assert {one.key: one.value for one in ledger["changed"].results() if one.ok} == {"h1": "9!", "h2": "2!", "h4": "4!"}
-    _, past = ledger.sql("SELECT key, number, value, cause FROM v_result_history ORDER BY key")
+    _, past = ledger.sql("SELECT key, number, value, cause FROM v_result_history WHERE run = 'changed' ORDER BY key")
     assert list(past) == [("h1", 1, '"1!"', "changed"), ("h3", 1, '"3!"', "gone")]
     assert ledger["changed"].explain("h3").happened[-1] == "the input no longer had it, and it was taken out"
+
+
+def test_what_can_be_undone_is_kept(ledger, old, durabatch_here):
+    """Entries, checkpoints and transactions, in ledgers that had them, and rollbacks go on; of earlier ones every run can be rolled back all the same."""
+    if old.stem in {"ledger_v1", "ledger_v2", "ledger_v3"}:
+        undone = ledger["done"].rollback(trust_ledger=True, workers=0)
+        assert (undone.counts.undone, undone.counts.failed, undone.status.state, undone.exit_code) == (9, 3, "rolled_back", 0)
+        assert ledger.verify() == []
+        return
+    _, entries = ledger.sql("SELECT key, action, state, tries FROM v_undo WHERE run = 'effects' ORDER BY undo_id")
+    assert list(entries) == [("e1", "forget", "recorded", 0), ("e2", "forget", "recorded", 0), ("e3", "forget", "failed", 3), ("e4", "forget", "undone", 1), ("e4", "mail", "irreversible", 0)]
+    assert (ledger["effects"].status().unresolved, ledger["effects"].checkpoint("half").number) == (1, 1)
+    assert [one.key for one in ledger["effects"].items(state="undone")] == ["e4"]
+    looked = durabatch_here("transactions")
+    assert ("TRANS-001" in looked.out, "TRANS-002" in looked.out, "abandoned" in looked.out) == (True, True, True)
+    undone = ledger["effects"].rollback(trust_ledger=True, workers=0)
+    assert (undone.counts.undone, undone.status.state, undone.exit_code) == (4, "rolled_back", 1)
+    left_open = durabatch_here("rollback", "--transaction", "TRANS-002", "--yes", "--trust-ledger")
+    assert left_open.code == 0, left_open.err
+    assert Path("forgotten").read_text() == "e3 e2 e1 t1 "
+    assert ledger.verify() == []

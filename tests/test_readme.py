@@ -116,6 +116,30 @@ def test_the_sql_examples_run(example, not_run):
     assert (listed.returncode, listed.stderr, len(listed.stdout.splitlines())) == (0, "", 5)
 
 
+def test_the_undo_example_does_what_it_says(example):
+    """40 sites are made, in part and in all undone, and made again; the transaction makes two and a list, and is undone by its id."""
+    actions, transaction = (block for block in blocks("python") if "create_site" in block)
+    (example / "sites.py").write_text(actions)
+    (example / "transact.py").write_text(transaction)
+    (example / "sites.csv").write_text("name,title\n" + "".join(f"site-{number},Title\n" for number in range(40)))
+
+    def sites() -> int:
+        return len(list((example / "sites").glob("*/index.html")))
+
+    found = []
+    for command in commands(next(block for block in blocks("console") if "sites.csv" in block)):
+        done = shell(example, f"{command} -j 2" if " run " in command else command)
+        assert done.returncode == 0, done.stderr
+        found.append(sites())
+    assert found == [40, 40, 30, 0, 40]
+    shell(example, "durabatch rollback --yes")
+    done = shell(example, f"{shlex.quote(sys.executable)} transact.py")
+    assert (done.returncode, done.stderr, sites()) == (0, "", 2)
+    assert (example / "sites" / "list.txt").read_text() == "hub, spoke"
+    undone = shell(example, "durabatch rollback --transaction TRANS-001 --ledger sites.db --yes")
+    assert (undone.returncode, sites(), list((example / "sites").iterdir())) == (0, 0, []), undone.stderr
+
+
 def test_the_changed_input_example_does_what_it_says(example):
     """Refused and shown; then the new are added."""
     refused, merged = commands(next(block for block in blocks("console") if "--on-change merge" in block))
@@ -145,9 +169,9 @@ def test_every_verb_and_exit_code_of_the_readme_is_that_of_the_command(example):
     """The table of verbs is the list of verbs, and the table of exit codes that of --help."""
     section = README.partition("## Command line")[2].partition("\n## ")[0]
     verbs, codes = section.partition("| exit code | |")[::2]
-    named = {name for row in re.findall(r"^\| (`.*?) \|", verbs, re.M) for name in re.findall(r"`(\w+)", row)}
+    named = {name for row in re.findall(r"^\| (`.*?) \|", verbs, re.M) for name in re.findall(r"`([\w-]+)", row)}
     listed = shell(example, "durabatch --help").stdout
-    assert named == set(re.findall(r"^  (\w+)  ", listed.partition("Run:")[2].partition("Examples:")[0], re.M))
+    assert named == set(re.findall(r"^  ([\w-]+)  ", listed.partition("Run:")[2].partition("Examples:")[0], re.M))
     assert {code for row in re.findall(r"^\| ([\d, ]+) \|", codes, re.M) for code in row.split(", ")} == {
         code for row in re.findall(r"^  (\d[\d, ]*?)  ", listed.partition("Exit codes:")[2], re.M) for code in row.split(", ")
     }

@@ -15,9 +15,10 @@ from durabatch.clock import now_us
 from durabatch.engine import results as reading
 from durabatch.engine import status as standing
 from durabatch.ledger import run
-from durabatch.models import Finding, Progress, RunStatus, Summary
+from durabatch.models import Finding, Progress, RunStatus, Summary, TransactionStatus
 
 if TYPE_CHECKING:
+    from durabatch.api.transaction import OpenTransaction
     from durabatch.due import Due
     from durabatch.engine.add import Added
     from durabatch.intake.plan import Plan
@@ -38,6 +39,7 @@ class Wishes:
     on_change: str | None = None
     from_item: str | None = None
     from_batch: int | None = None
+    undo: bool = False
     open: bool = False
 
 
@@ -95,6 +97,7 @@ class Ledger(LedgerFile):
         on_change: str | None = None,
         from_item: str | int | None = None,
         from_batch: int | None = None,
+        undo: bool = False,
         open: bool = False,
         on_batch: Callable[[BatchOutput], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -110,13 +113,14 @@ class Ledger(LedgerFile):
             items: None for a run that is open from the first, whose items others submit.
             from_item: Key (or number, from 1) of the item from which on everything is run again; what stands before stays as it is.
             from_batch: The same by the number of a batch.
+            undo: What items did is undone before they run again.
             open: Wait for items that :meth:`submit` adds, until the run is closed.
             on_batch: Called in a thread of its own for each finished batch; see ``--on-batch``.
         """
         from durabatch.runner.session import execute
 
         start = None if from_item is None else str(from_item)
-        wishes = Wishes(name=name, key=key, fresh=fresh, on_change=on_change, from_item=start, from_batch=from_batch, open=open)
+        wishes = Wishes(name=name, key=key, fresh=fresh, on_change=on_change, from_item=start, from_batch=from_batch, undo=undo, open=open)
         request = self.request(handler, items, wishes, settings)
         return execute(replace(request, on_batch=on_batch, on_progress=on_progress, on_note=on_note))
 
@@ -150,9 +154,39 @@ class Ledger(LedgerFile):
 
         asked = asking.ask(handler, items, key=wishes.key, settings=settings, ledger=str(self.path), name=wishes.name)
         return replace(
-            asked, fresh=wishes.fresh, on_change=wishes.on_change, from_item=wishes.from_item, from_batch=wishes.from_batch, open=wishes.open,
-            durability=self.durability, allow_network_fs=self.allow_network_fs,
+            asked, fresh=wishes.fresh, on_change=wishes.on_change, from_item=wishes.from_item, from_batch=wishes.from_batch, undo=wishes.undo,
+            open=wishes.open, durability=self.durability, allow_network_fs=self.allow_network_fs,
         )  # fmt: skip
+
+    def transaction(self, name: str, *, trust_ledger: bool = False, **settings: Any) -> OpenTransaction:
+        """
+        Return a transaction for ``with`` or ``async with``: steps that this program does, all of them or none; see :mod:`durabatch.api.transaction`.
+
+        An exception that leaves the block has everything undone, newest first, and goes on; what cannot be undone stands in its notes. Left
+        otherwise, the transaction is committed, and its log kept: ``durabatch rollback --transaction NAME`` can still undo it.
+
+        Args:
+            name: Its id, as ``TRANS-001``. One of that id that a crash has left open is rolled back first; one that was rolled back is
+                followed by ``TRANS-001#2``.
+            trust_ledger: Roll back what a crash left although another user or machine made the ledger.
+            settings: Fields of RunSettings: ``timeout``, ``max_attempts`` and ``backoff_s`` of undoing, ``max_undo_bytes``,
+                ``max_result_bytes``.
+
+        Raises:
+            UsageError: The id is that of a committed one, or of a run. Nothing was changed.
+            UndoError: What a crash left cannot be undone in full, or a step whose error was caught had left effects.
+            LedgerError: The ledger cannot be used, or somebody has it.
+        """
+        from durabatch.api.transaction import OpenTransaction
+
+        return OpenTransaction(self, name, trust_ledger=trust_ledger, settings=settings)
+
+    def transactions(self) -> list[TransactionStatus]:
+        """Return where each transaction of the ledger stands, oldest first."""
+        from durabatch.engine.transactions import transactions
+
+        with self.reader() as reader:
+            return transactions(reader)
 
     def submit(self, name: str, items: Items, *, key: str | None = None, priority: int = 0, due: Due | None = None) -> Added:
         """
@@ -198,6 +232,22 @@ class Ledger(LedgerFile):
         reader.add_function("item_value", item_value)
         columns, rows = reader.query(query, timeout_s=timeout_s)
         return columns, closing(reader, rows)
+
+    def backup(self, path: str | os.PathLike[str], *, force: bool = False) -> int:
+        """
+        Put a consistent copy of the ledger at *path*, also while a run is on, and return its bytes; it opens and resumes by itself.
+
+        Args:
+            force: Replace a file that is there.
+
+        Raises:
+            UsageError: There is a file already, or no copy can be there.
+            LedgerError: The copy could not be made. What stood at *path* is there still.
+        """
+        from durabatch.ledger.backup import back_up
+
+        with self.reader() as reader:
+            return back_up(reader, path, force=force, now_us=now_us())[1]
 
     def verify(self) -> list[Finding]:
         """Return every rule of the ledger that does not hold; an empty list says that it is sound."""

@@ -1,7 +1,7 @@
 """
 One run of a ledger, as Python users hold it: every verb of the command line is a method with its name.
 
-Reading never waits for a coordinator and never disturbs one. ``resume``, ``retry`` and ``work`` coordinate: they own the ledger for their time.
+Reading never waits for a coordinator and never disturbs one. ``resume``, ``retry``, ``rollback`` and ``work`` coordinate: they own the ledger for their time.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from durabatch.api.place import LedgerFile, closing
+from durabatch.api.checkpoint import Checkpointed
+from durabatch.api.place import closing
+from durabatch.api.steering import SteeredRun
 from durabatch.clock import now_us
 from durabatch.engine import results as reading
 from durabatch.engine import status as standing
 from durabatch.engine.submit import locate
-from durabatch.errors import LedgerDamagedError, NotFoundError
-from durabatch.ledger import item
+from durabatch.errors import LedgerDamagedError, NotFoundError, UsageError
+from durabatch.ledger import item, run
 from durabatch.ledger.reader import Reader
 from durabatch.models import AttemptView, ErrorGroup, Explanation, Result, RunStatus, Summary
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from durabatch.engine.rollback import PlannedStep, Scope
     from durabatch.output.export import Exported
     from durabatch.output.write_back import WrittenBack
     from durabatch.runner.asking import Handler
-    from durabatch.runner.orders import Verb
     from durabatch.runner.request import RunRequest
 
 __all__ = ["SQL_TIMEOUT_S", "Run"]
@@ -46,12 +48,8 @@ def raised(error: LedgerDamagedError) -> None:
     raise error
 
 
-class Run:
+class Run(SteeredRun, Checkpointed):
     """One run of a ledger; every verb of the command line is a method with its name."""
-
-    def __init__(self, ledger: LedgerFile, run_id: int) -> None:
-        self.ledger = ledger
-        self.run_id = run_id
 
     def status(self) -> RunStatus:
         """Return where the run stands."""
@@ -214,74 +212,108 @@ class Run:
         with self.ledger.reader() as reader:
             return explain(reader, self.run_id, key, now_us=now_us())
 
-    def resume(self, *, handler: Handler | None = None, trust_ledger: bool = False, **overrides: Any) -> Summary:
+    def resume(self, *, handler: Handler | None = None, trust_ledger: bool = False, force: bool = False, **overrides: Any) -> Summary:
         """
         Finish what is unfinished.
 
         Args:
             handler: In the place of the recorded one.
             trust_ledger: Import the recorded handler although another user or machine made the ledger.
+            force: Go on although the last checkpoint is not as it was recorded.
             overrides: Fields of RunSettings and callbacks, in the place of the recorded ones.
         """
         from durabatch.runner.session import execute
 
-        return execute(replace(self.again("resume", handler, overrides), trust_ledger=trust_ledger))
+        return execute(replace(self.again("resume", handler, overrides), trust_ledger=trust_ledger, force=force))
 
-    def retry(self, error: str | None = None, *, handler: Handler | None = None, trust_ledger: bool = False, **overrides: Any) -> Summary:
-        """Run the failed items again, all or those with the error type *error*; needs no input. The other arguments are those of ``resume``."""
+    def retry(
+        self, error: str | None = None, *, undone: bool = False, handler: Handler | None = None, trust_ledger: bool = False, **overrides: Any
+    ) -> Summary:
+        """
+        Run the failed items again, all or those with the error type *error*; needs no input. What they have left behind is undone first.
+
+        Args:
+            undone: Run those again that were undone, and not the failed ones.
+            handler, trust_ledger, overrides: As for ``resume``.
+        """
         from durabatch.runner.session import execute
 
-        return execute(replace(self.again("retry", handler, overrides), error_type=error, trust_ledger=trust_ledger))
+        states = ("undone",) if undone else ()
+        return execute(replace(self.again("retry", handler, overrides), error_type=error, states=states, trust_ledger=trust_ledger))
 
-    def pause(self) -> RunStatus:
+    def rollback(
+        self,
+        *,
+        batch: int | None = None,
+        to_batch: int | None = None,
+        items: str | Iterable[str] = (),
+        where: str | None = None,
+        workers: int | None = None,
+        keep_going: bool = False,
+        force: bool = False,
+        handler: Handler | None = None,
+        trust_ledger: bool = False,
+        **overrides: Any,
+    ) -> Summary:
         """
-        Have the coordinator of the run, in whatever process, hand out nothing more until ``unpause``; items at work go on to their end.
+        Undo what the items of the run did, newest first; of several choices all must hold of an item, without any all of the run is meant.
 
-        Like the other methods that steer, it waits up to 5 seconds for its effect and returns where the run stands then.
+        Killed and called again it goes on, and undoes nothing twice. ``rolled_back`` of the summary says what is undone and what remains;
+        ``exit_code`` is 1 when something does.
+
+        Args:
+            batch: Only the items of this batch.
+            to_batch: Only what ran after this checkpoint was made, so that it is what remains; 0 for everything.
+            items: Only the items with these keys, or this one.
+            where: Only items for which this SQL expression over v_item holds.
+            workers: Undo several items at once, in so many processes: they do not depend on each other. 0: in this process, one step at a
+                time. None: one step at a time in one process, or in this one where only it has the handler.
+            keep_going: A step that fails for good ends the rollback of its item alone.
+            force: Undo changes of files also where something was changed since.
+            handler, trust_ledger, overrides: As for ``resume``; ``timeout``, ``max_attempts`` and ``backoff_s`` are those of steps.
 
         Raises:
-            LedgerError: Nobody works on the run, or the coordinator has not answered; an order that was given stays.
-            UsageError: The coordinator refuses the order.
+            UsageError: The ledger names code of somebody else's, or an argument is wrong. Nothing was changed.
+            NotFoundError: There is no such batch or item. Nothing was changed.
+            LedgerError: The ledger cannot be used, or somebody has it.
         """
-        return self.steer("pause")
+        from durabatch.runner.session import execute
 
-    def unpause(self) -> RunStatus:
-        """Go on after ``pause``; errors as there."""
-        return self.steer("unpause")
+        in_order = workers is None or workers <= 1
+        request = self.again("rollback", handler, {**overrides, "workers": self.undoing_workers() if workers is None else workers})
+        scope = self.scope(batch=batch, to_batch=to_batch, items=items, where=where)
+        return execute(
+            replace(request, scope=scope, in_order=in_order, keep_going=keep_going, force=force, trust_ledger=trust_ledger)
+        )
 
-    def scale(self, workers: int) -> RunStatus:
-        """Work with so many worker processes from now on; those that are too many end after what they are at. Errors as for ``pause``."""
-        return self.steer("scale", f"{workers}")
-
-    def set(self, **settings: Any) -> RunStatus:
-        """Change ``rate``, ``timeout`` (None: off), ``batch_size`` or ``concurrency`` of the run while it works; errors as for ``pause``."""
-        return self.steer("set", *(f"{name}={'off' if value is None else value}" for name, value in settings.items()))
-
-    def drain(self) -> RunStatus:
-        """Stop the run as a first signal does: items at work end, all others wait for the next call. Errors as for ``pause``."""
-        return self.steer("drain")
-
-    def cancel(self) -> RunStatus:
+    def rollback_steps(
+        self, *, batch: int | None = None, to_batch: int | None = None, items: str | Iterable[str] = (), where: str | None = None
+    ) -> Iterator[PlannedStep]:
         """
-        End the run for good: items at work are interrupted, all that have not ended are cancelled. Works without a coordinator, too.
+        Yield what ``rollback`` with the same choice would undo, in its order, and undo nothing; also while the run is on.
 
         Raises:
-            LedgerError: The ledger is at work for another run, or the coordinator has not answered.
-            UsageError: The run has ended.
+            NotFoundError: There is no such batch or item.
+            SqlError: The expression is wrong.
         """
-        return self.steer("cancel")
+        from durabatch.engine.rollback import planned
 
-    def close(self) -> RunStatus:
-        """
-        Have an open run take no more items and finish, whoever works on it; return where it stands then.
+        reader = self.ledger.reader()
+        return closing(reader, planned(reader, self.run_id, self.scope(batch=batch, to_batch=to_batch, items=items, where=where)))
 
-        Raises:
-            LedgerError: The ledger cannot be used.
-        """
-        from durabatch.runner.closing import closed
+    def scope(self, *, batch: int | None, to_batch: int | None, items: str | Iterable[str], where: str | None) -> Scope:
+        """Return which items are meant; UsageError when no item can be."""
+        from durabatch.engine.rollback import Scope
 
-        held = self.ledger
-        return closed(held.path, self.run_id, durability=held.durability, allow_network_fs=held.allow_network_fs).status
+        if batch is not None and to_batch is not None:
+            raise UsageError("batch and to_batch exclude each other", "Give one of them.")
+        keys = (items,) if isinstance(items, str) else tuple(items)
+        return Scope(batch=batch, to_batch=to_batch, keys=keys, where=where)
+
+    def undoing_workers(self) -> int:
+        """Return how many processes undo when nobody says so: none where only this program has the handler."""
+        with self.ledger.reader() as reader:
+            return int(run.get(reader, self.run_id).handler.get("kind") != "inline")
 
     def work(self, *, handler: Handler | None = None, trust_ledger: bool = False, **overrides: Any) -> Summary:
         """Work on an open run and wait for more items, until it is closed or ``idle_exit_s`` is over. The arguments are those of ``resume``."""
@@ -289,13 +321,7 @@ class Run:
 
         return execute(replace(self.again("resume", handler, overrides), trust_ledger=trust_ledger, open=True))
 
-    def steer(self, verb: Verb, *words: str) -> RunStatus:
-        """Give the order *verb* with what stands behind it on the command line, and return where the run stands then."""
-        from durabatch.runner.steering import steered
-
-        return steered(self.ledger.path, self.run_id, verb, *words, allow_network_fs=self.ledger.allow_network_fs).status
-
-    def again(self, verb: Literal["resume", "retry"], handler: Handler | None, overrides: dict[str, Any]) -> RunRequest:
+    def again(self, verb: Literal["resume", "retry", "rollback"], handler: Handler | None, overrides: dict[str, Any]) -> RunRequest:
         """Return the request for a verb on this run."""
         from durabatch.runner import asking
 

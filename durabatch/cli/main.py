@@ -42,6 +42,7 @@ VERBS = {
         "errors": "Show the failed items of a run grouped by error.",
         "attempts": "Show every try at the item KEY, oldest first.",
         "explain": "Say what happened to the item KEY, and what happens to it next.",
+        "checkpoints": "List the checkpoints of a run.",
         "sql": "Query the ledger, read-only.",
     },
     "Steer": {
@@ -52,10 +53,16 @@ VERBS = {
         "drain": "Stop the run that is at work after its items in flight.",
         "cancel": "End a run for good; its open items are cancelled.",
     },
+    "Undo": {
+        "rollback": "Undo what the items of a run did.",
+        "transactions": "List the transactions of the ledger, oldest first.",
+        "undo-log": "Log what undoes the next effect of a command; for scripts.",
+    },
     "Care": {
         "init": "Write a commented durabatch.toml here.",
         "check": "Show each setting in force here and where it comes from.",
         "verify": "Check that the ledger is sound.",
+        "backup": "Copy the ledger to FILE, also while a run is on.",
     },
 }
 NAMES = tuple(name for names in VERBS.values() for name in names)
@@ -69,10 +76,10 @@ EXAMPLES = (
 )
 EXIT_CODES = (
     ("0", "all items succeeded"),
-    ("1", "finished with failed items, or cancelled"),
+    ("1", "finished with failed items, or cancelled, or rolled back with effects that remain"),
     ("2", "wrong use, or an input that has changed; nothing was started"),
     ("3", "halted; the same command goes on"),
-    ("4", "the ledger cannot be used: held by another, foreign, damaged, missing"),
+    ("4", "the ledger cannot be used: held by another, foreign, damaged, missing; or not as it was recorded"),
     ("5", "no items"),
     ("70", "an error in durabatch itself"),
     ("129, 130, 143", "ended by HUP, INT, TERM; the same command goes on"),
@@ -90,7 +97,7 @@ class Verbs(click.Group):
         """Return the verb of that name, or None."""
         if cmd_name not in NAMES:
             return None
-        command: click.Command = importlib.import_module(f"durabatch.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"durabatch.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

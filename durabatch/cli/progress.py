@@ -119,7 +119,8 @@ class JsonDisplay(PlainDisplay):
         """Print how it ended as the last event."""
         facts = {"exit_code": summary.exit_code, "executed": summary.executed, "resumed": summary.resumed, "output": summary.output}
         errors = [asdict(group) for group in summary.errors]
-        say(event_text("end", {**facts, "run": summary.status.as_json(), "errors": errors}))
+        undone = None if summary.rolled_back is None else asdict(summary.rolled_back)
+        say(event_text("end", {**facts, "run": summary.status.as_json(), "errors": errors, "rolled_back": undone}))
 
 
 class BarDisplay:
@@ -136,7 +137,8 @@ class BarDisplay:
             return
         with contextlib.suppress(OSError):
             total = progress.counts.total if progress.intake_complete else None
-            now = {"total": total, "completed": progress.counts.ended, "figures": progress_text(progress)}
+            completed, total = (progress.counts.ended, total) if progress.undoing is None else progress.undoing
+            now = {"total": total, "completed": completed, "figures": progress_text(progress)}
             if self.bar is None:
                 self.open(progress.run_name, now)
             else:
@@ -190,8 +192,15 @@ def open_display(kind: str) -> Display:
 
 
 def progress_text(progress: Progress) -> str:
-    """Return ``1,203 of 2,000 done, 13 failed, 820/s, 1 s left``; a total that still grows is shown as ``>=1,400``."""
+    """
+    Return ``1,203 of 2,000 done, 13 failed, 820/s, 1 s left``; a total that still grows is shown as ``>=1,400``.
+
+    Of a rollback: ``120 of 412 steps undone, 48 items``.
+    """
     counts = progress.counts
+    if progress.undoing is not None:
+        done, all_steps = progress.undoing
+        return f"{done:,} of {all_steps:,} steps undone, {printing.plural(counts.undone, 'item')}"
     total = f"{counts.total:,}" if progress.intake_complete else f">={counts.total:,}"
     failed = counts.failed + counts.quarantined
     parts = [f"{counts.ended:,} of {total} done", f"{failed:,} failed" if failed else ""]

@@ -18,7 +18,7 @@ from durabatch.states import ItemState
 __all__ = ["command"]
 
 #: States that an item can be taken back from.
-STATES = (ItemState.FAILED, ItemState.QUARANTINED, ItemState.SKIPPED, ItemState.CANCELLED)
+STATES = (ItemState.FAILED, ItemState.QUARANTINED, ItemState.SKIPPED, ItemState.CANCELLED, ItemState.UNDONE)
 
 
 def read_states(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -49,13 +49,17 @@ def read_states(_context: click.Context, _parameter: click.Parameter, values: tu
     callback=read_states,
     help="Items in this state; may be repeated. [default: failed and quarantined]",
 )
+@click.option("--undone", is_flag=True, help="Items that were undone: the same as --state undone.")
 @click.option("--key", "keys", metavar="KEY", multiple=True, help="Only the item with this key; may be repeated.")
 @recorded_options
-def command(run: str | None, handler: str | None, wishes: Effective, **chosen: Any) -> int:
+def command(
+    run: str | None, handler: str | None, wishes: Effective, states: tuple[str, ...], undone: bool, **chosen: Any
+) -> int:
     """
     Run the failed items again.
 
-    Failed and quarantined items get a fresh allowance of tries; results go to the same place. RUN is a name or an id; without it the
+    Failed and quarantined items get a fresh allowance of tries; what they have left behind is undone first. Results go to the same place. RUN is a name or an id; without it the
     latest run is meant. What was left of it is done, too. Of items chosen by several options those are meant that all of them choose.
     """
-    return resumed("retry", run, wishes, handler, **chosen)
+    wanted = dict.fromkeys((*states, *((ItemState.UNDONE,) if undone else ())))
+    return resumed("retry", run, wishes, handler, states=tuple(wanted), **chosen)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from durabatch.cli import printing
+from durabatch.cli.abandoned import warn_about_abandoned
 from durabatch.cli.looking import terminal_width
 from durabatch.cli.options import json_option, verb
 from durabatch.cli.places import ledger_json
@@ -25,6 +26,7 @@ def command(ledger: str, as_json: bool) -> int:
 
     with Reader(ledger) as reader:
         found = list_runs(reader)
+    warn_about_abandoned(ledger)
     if as_json:
         printing.emit_json({"ledger": ledger_json(ledger), "runs": [one.as_json() for one in found]})
     elif not found:

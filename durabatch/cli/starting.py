@@ -9,11 +9,14 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from durabatch.cli import printing
+from durabatch.cli.abandoned import warn_about_abandoned
 from durabatch.cli.progress import JsonDisplay, open_display
 from durabatch.cli.summary import is_idle, summary_lines, summary_style
+from durabatch.cli.undone import rollback_lines, undone_lines
 from durabatch.clock import monotonic_s
 from durabatch.errors import HandlerImportError, UsageError
-from durabatch.models import RunSettings, Summary
+from durabatch.models import Summary
+from durabatch.settings import RunSettings
 
 if TYPE_CHECKING:
     from durabatch.config.resolving import Effective
@@ -75,8 +78,14 @@ def requested(handler: dict[str, Any], wishes: Effective) -> RunRequest:
         source=None if is_without else opened_source(spec, settings, wishes["ledger"], series, remarks),
         source_spec=None if is_without else asdict(spec), series=series, fresh=wishes["fresh"], retry_failed=wishes["retry_failed"],
         on_change=wishes["on_change"], from_item=wishes["from_item"], from_batch=wishes["from_batch"], open=wishes["open"],
-        preflight_only=wishes["preflight_only"],
+        preflight_only=wishes["preflight_only"], undo=wants_undo(wishes),
     )  # fmt: skip
+
+
+def wants_undo(wishes: Effective) -> bool:
+    """Tell whether what items did is undone before they run again; a file may say so for good, and means it where something is run again."""
+    is_again = any(wishes[key] is not None for key in ("on_change", "from_item", "from_batch"))
+    return bool(wishes["undo"]) and (is_again or wishes.is_typed("undo"))
 
 
 def input_spec(wishes: Effective, *, format: str | None, include: tuple[str, ...]) -> InputSpec:
@@ -160,7 +169,8 @@ def resumed(verb: Literal["resume", "retry"], run: str | None, wishes: Effective
         verb=verb, ledger=wishes["ledger"], overrides=wishes.of_verb(verb).asked_fields(), run=run, handler=reference, **rest
     )
     if verb == "resume":
-        request = replace(request, on_change=wishes["on_change"], from_item=wishes["from_item"], from_batch=wishes["from_batch"])
+        again = {key: wishes[key] for key in ("on_change", "from_item", "from_batch")}
+        request = replace(request, **again, undo=wants_undo(wishes))
     return carry_out(request, wishes)
 
 
@@ -189,6 +199,7 @@ def carry_out(request: RunRequest, wishes: Effective) -> int:
 
     for note in wishes.notes:
         printing.say(f"durabatch: {printing.clean(note)}")
+    warn_about_abandoned(request.ledger, but=request.run)
     display = open_display(wishes["progress"])
     request = replace(
         request,
@@ -217,7 +228,10 @@ def say_summary(summary: Summary, request: RunRequest, took_s: float) -> None:
         printing.say(
             f"recovered: {printing.plural(handed, 'item')} had been handed out when the run was cut off, {begun:,} of them had begun"
         )
-    *lines, last = summary_lines(summary, verb=request.verb, ledger=request.ledger, took_s=took_s)
+    if request.verb == "rollback":
+        *lines, last = rollback_lines(summary, ledger=request.ledger, took_s=took_s)
+    else:
+        *lines, last = [*undone_lines(summary), *summary_lines(summary, verb=request.verb, ledger=request.ledger, took_s=took_s)]
     for line in lines:
         printing.say(line)
     printing.say(printing.painted(last, "good" if is_idle(summary) and not summary.exit_code else summary_style(summary), sys.stderr))

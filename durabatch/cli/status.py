@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 
 import click
 
 from durabatch.cli import printing
+from durabatch.cli.abandoned import warn_about_abandoned
 from durabatch.cli.looking import terminal_width
 from durabatch.cli.options import json_option, run_argument, verb
 from durabatch.cli.places import ledger_json, next_command
@@ -44,6 +46,7 @@ def command(run: str | None, watch: bool, ledger: str, as_json: bool) -> int:
     RUN is a name or an id; without it the active or else the latest run is shown.
     """
     found = looked(ledger, run)
+    warn_about_abandoned(ledger, but=found.run_id)
     if watch:
         found = watched(found.run_id, ledger, as_json=as_json)
     if as_json:
@@ -107,6 +110,7 @@ def status_line(found: RunStatus) -> str:
         done_text(found),
         f"{broken:,} failed" if broken else "",
         pace_text(found),
+        undo_text(found),
         f"limit: {clean(found.binding_limit)}" if found.binding_limit else "",
         clean(found.reason or ""),
     )
@@ -124,6 +128,7 @@ def status_lines(found: RunStatus, ledger: str) -> list[str]:
         ("reason", clean(found.reason or "")),
         ("limit", clean(found.binding_limit or "")),
         ("waiting", waiting_text(found)),
+        ("undo", undo_text(found)),
         ("cached", cached_text(found)),
         ("spent", spent_text(found)),
         ("batches", f"{found.batch_count:,}, {plural(found.attempt_count, 'attempt')}"),
@@ -146,6 +151,8 @@ def amount_text(found: RunStatus) -> str:
 
 def more_text(found: RunStatus) -> str:
     """Return where more items may come from."""
+    if found.is_transaction:
+        return "neither committed nor rolled back"
     return "open for more" if found.is_open else "still reading the input"
 
 
@@ -196,6 +203,17 @@ def waiting_text(found: RunStatus) -> str:
     return f"{plural(found.counts.scheduled, 'item')}, the next until {found.next_due_at}"
 
 
+def undo_text(found: RunStatus) -> str:
+    """Return how many effects are to be undone, and how many could not be; empty when there is neither."""
+    steps = plural(found.undo_left, "step")
+    if found.is_rolling_back and found.undo_left:
+        left = f"rolling back: {steps} to go" if found.state in LIVE else f"rollback unfinished: {steps}"
+    else:
+        left = f"{steps} to go" if found.undo_left else ""
+    remain = f"{plural(found.unresolved, 'effect')} could not be undone" if found.unresolved else ""
+    return ", ".join(part for part in (left, remain) if part)
+
+
 def cached_text(found: RunStatus) -> str:
     """Return ``1,200 of 20,000 from the cache``; empty when it gave nothing."""
     return f"{found.cached:,} of {found.counts.total:,} from the cache" if found.cached else ""
@@ -235,6 +253,11 @@ def next_step(found: RunStatus, ledger: str) -> str:
     """Return the command that goes on from here; empty when there is nothing to do or somebody does it."""
     if found.state == "paused":
         return f"`{next_command('unpause', ledger)}` goes on"
+    if found.is_transaction:
+        is_left = found.state in {"interrupted", "halted"}
+        return f"`{next_command(f'rollback --transaction {shlex.quote(found.name)}', ledger)}` undoes it" if is_left else ""
+    if found.is_rolling_back and found.state not in LIVE:
+        return "the same `durabatch rollback` as before goes on with it"
     if found.state in {"interrupted", "halted"}:
         return f"`{next_command('resume', ledger)}` goes on"
     broken = found.counts.failed + found.counts.quarantined

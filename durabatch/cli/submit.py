@@ -63,8 +63,8 @@ def command(run: str, priority: int, due: int | None, as_json: bool, wishes: Eff
     `durabatch run HANDLER --name NAME --open`. `durabatch close NAME` ends what was opened.
     """
     from durabatch.intake.remarks import Remarks
-    from durabatch.models import RunSettings
     from durabatch.runner.adding import Submitter
+    from durabatch.settings import RunSettings
 
     remarks = Remarks(skips=wishes["on_bad_input"] == "skip")
     remarks.listen(lambda sentence: printing.say(f"durabatch: {clean(sentence)}"))

@@ -16,8 +16,8 @@ from durabatch.config.compounds import exception_name
 from durabatch.config.keys import by_field
 from durabatch.errors import HandlerImportError, UsageError
 from durabatch.importing import import_target
-from durabatch.models import RunSettings
 from durabatch.options import did_you_mean
+from durabatch.settings import RunSettings
 
 __all__ = ["OWN_NAMES", "checked_names", "settled"]
 

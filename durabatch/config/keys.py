@@ -31,14 +31,17 @@ from durabatch.config.kinds import (
     Workers,
 )
 from durabatch.limits import Breaker, Halt, Limit, Rate, Timeout
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
+from durabatch.undo_template import UndoTemplate
 
 __all__ = ["GROUPS", "PREFIX", "SETTINGS", "Setting", "by_field", "by_variable", "for_verb", "named"]
 
-RUN, EXEC, PLAN, RESUME, RETRY, WORK, SUBMIT = "run", "exec", "plan", "resume", "retry", "work", "submit"
+RUN, EXEC, PLAN, RESUME, RETRY, WORK, SUBMIT, ROLLBACK = "run", "exec", "plan", "resume", "retry", "work", "submit", "rollback"
 ALL = (RUN, EXEC, PLAN, RESUME, RETRY, WORK)
+#: Those, and the verb that undoes what they did.
+CALLING = (*ALL, ROLLBACK)
 #: Those, and the verb that only adds items.
-WRITING = (*ALL, SUBMIT)
+WRITING = (*CALLING, SUBMIT)
 STARTING = (RUN, EXEC, PLAN)
 #: Verbs that read an input.
 READING = (*STARTING, SUBMIT)
@@ -177,7 +180,7 @@ TABLE: dict[str, tuple[Setting, ...]] = {
                 "stop|skip", field="on_bad_input", verbs=READING),
         setting("dedupe", Word(("error", "first", "last", "keep")), "A key that comes again: an error, the first or the last item counts, "
                 "or both are kept, as KEY and KEY#2.", "error|first|last|keep", field="dedupe", verbs=STARTING),
-        setting("max_item_bytes", Size(), "Largest item.", "SIZE", field="max_item_bytes", verbs=WRITING),
+        setting("max_item_bytes", Size(), "Largest item.", "SIZE", field="max_item_bytes", verbs=(*ALL, SUBMIT)),
         setting("priority", Text(), "Field with an item's priority, a whole number; higher ones first.", "FIELD", field="priority",
                 verbs=STARTING, example="priority"),
         setting("order", Word(ORDERS), "Which items come first; all but input read the whole input before the first item starts.",
@@ -194,6 +197,7 @@ TABLE: dict[str, tuple[Setting, ...]] = {
                 verbs=(RUN, EXEC, PLAN, RESUME), example="r0500"),
         setting("from_batch", Whole(1, 2**31 - 1), "Run again from this batch on; those before it stay as they are.", "N",
                 verbs=(RUN, EXEC, PLAN, RESUME), example=7),
+        setting("undo", Switch(), "Undo first what items did that run again or are cancelled.", fallback=False, verbs=(RUN, EXEC, PLAN, RESUME)),
         setting("dry_run", Switch(), "Show the plan, and run nothing.", fallback=False, verbs=(RUN, EXEC)),
     ),
     "Queue and cache": (
@@ -208,16 +212,16 @@ TABLE: dict[str, tuple[Setting, ...]] = {
     ),
     "Workers": (
         setting("workers", Workers(0, options.MAX_WORKERS), "Worker processes; 0 runs items in this process.", "N|N%", field="workers",
-                short="-j", default="usable cores", example="50%"),
+                short="-j", default="usable cores", example="50%", verbs=CALLING),
         setting("concurrency", Whole(1, 10_000), "Items at once in each worker.", "C", field="concurrency",
-                default="1; 100 for an async handler", example=4),
+                default="1; 100 for an async handler", example=4, verbs=CALLING),
         setting("pipeline_depth", Whole(1, 5), "Dispatches a worker holds at once, 1 to 5.", "D", field="pipeline_depth"),
         setting("max_items_per_worker", Whole(1, 2**31 - 1), "Replace a worker by a fresh one after so many items.", "N",
                 field="max_items_per_worker", example=10_000),
         setting("memory_limit", Size(16 << 20), "Kill a worker that holds more, with its children.", "SIZE", field="memory_limit_bytes",
-                example="2GiB"),
-        setting("term_grace", duration(), "From asking a worker to end to killing it.", "T", field="term_grace_s"),
-        setting("drain", duration(), "Time a first Ctrl-C leaves to running items.", "T", field="drain_s"),
+                example="2GiB", verbs=CALLING),
+        setting("term_grace", duration(), "From asking a worker to end to killing it.", "T", field="term_grace_s", verbs=CALLING),
+        setting("drain", duration(), "Time a first Ctrl-C leaves to running items.", "T", field="drain_s", verbs=CALLING),
     ),
     "Batches and output": (
         setting("batch_size", Whole(1, 1_000_000), "Items in a batch, the unit of --output files.", "N", field="batch_size"),
@@ -237,10 +241,10 @@ TABLE: dict[str, tuple[Setting, ...]] = {
         setting("max_result_bytes", Size(), "Largest result as JSON.", "SIZE", field="max_result_bytes"),
     ),
     "Failures": (
-        setting("retries", Retries(1, 1_000_001), "Further tries for an item that fails.", "N", field="max_attempts"),
-        setting("backoff", duration(), "Longest wait before the second try.", "T", field="backoff_s"),
-        setting("backoff_factor", Number(1, 100), "Each further try waits so many times as long.", "X", field="backoff_factor"),
-        setting("backoff_cap", duration(), "Longest wait before any try.", "T", field="backoff_cap_s"),
+        setting("retries", Retries(1, 1_000_001), "Further tries for an item that fails.", "N", field="max_attempts", verbs=CALLING),
+        setting("backoff", duration(), "Longest wait before the second try.", "T", field="backoff_s", verbs=CALLING),
+        setting("backoff_factor", Number(1, 100), "Each further try waits so many times as long.", "X", field="backoff_factor", verbs=CALLING),
+        setting("backoff_cap", duration(), "Longest wait before any try.", "T", field="backoff_cap_s", verbs=CALLING),
         setting("retry_on", Names(), "Try again after these exceptions alone.", "A,B", field="retry_on", is_guarded=True,
                 example=["ConnectionError", "TimeoutError"]),
         setting("give_up_on", Names(), "Never try again after these exceptions.", "A,B", field="give_up_on", is_guarded=True,
@@ -254,12 +258,12 @@ TABLE: dict[str, tuple[Setting, ...]] = {
     "Undo": (
         setting("atomic", Word(("item", "batch", "run")), "What a failure for good undoes: the item, its batch, or (also a halt, a cancel) the run.",
                 "WHAT", field="atomic"),
-        setting("undo_command", Text(), "Command that undoes what a command has logged: words, with {action}, {args.NAME} and {key}.", "COMMAND",
-                field="undo_command", is_guarded=True, example="rm -r {args.path}"),
+        setting("undo_command", Grammar(UndoTemplate), "Command that undoes what a command has logged: words, with {action}, {args.NAME} and {key}.",
+                "COMMAND", field="undo_command", is_guarded=True, verbs=(EXEC, RESUME, RETRY, ROLLBACK), example="rm -rf -- {args.path}"),
         setting("max_undo_bytes", Size(), "Most bytes of old content that an undo entry keeps.", "SIZE", field="max_undo_bytes"),
     ),
     "Time": (
-        setting("timeout", TimeLimit(Timeout), "Longest time of a try; N% is of the median so far.", "T|N%", field="timeout", example="30s"),
+        setting("timeout", TimeLimit(Timeout), "Longest time of a try; N% is of the median so far.", "T|N%", field="timeout", example="30s", verbs=CALLING),
         setting("item_deadline", time_limit(), "Longest time from the first start of an item to its last end.", "T",
                 field="item_deadline_s", example="1h"),
         setting("deadline", time_limit(), "Halt after that time; the same command goes on.", "T", field="deadline_s", example="8h"),
@@ -278,12 +282,12 @@ TABLE: dict[str, tuple[Setting, ...]] = {
                 "N%,same=N,wait=T", field="breaker", example="50%,same=10,wait=30s"),
     ),
     "Machine": (
-        setting("rate", Grammar(Rate), "Start at most so many items.", "N/T", field="rate", example="50/1m"),
-        setting("memory_threshold", Share(), "Memory in use above which fewer workers get items.", "N%", field="memory_threshold"),
+        setting("rate", Grammar(Rate), "Start at most so many items.", "N/T", field="rate", example="50/1m", verbs=CALLING),
+        setting("memory_threshold", Share(), "Memory in use above which fewer workers get items.", "N%", field="memory_threshold", verbs=CALLING),
         setting("min_free_disk", Size(0), "Free disk at the ledger below which one worker alone gets items.", "SIZE",
-                field="min_free_disk_bytes"),
+                field="min_free_disk_bytes", verbs=CALLING),
         setting("max_load", Number(0.1, 1000), "Load per core above which fewer workers get items.", "X", field="max_load", default="off",
-                example=1.5),
+                example=1.5, verbs=CALLING),
     ),
     "Ledger and display": (
         setting("ledger", Text(may_be_empty=True), "The SQLite file that holds the runs; also $DURABATCH_LEDGER.", "PATH", fallback="durabatch.db",
@@ -293,7 +297,7 @@ TABLE: dict[str, tuple[Setting, ...]] = {
         setting("allow_network_fs", Switch(), "Accept a ledger on a network file system that only this host uses.", fallback=False,
                 verbs=WRITING),
         setting("progress", Word(("auto", "bar", "plain", "json", "none")), "On stderr; auto: a bar on a terminal, else a line every 30 s.",
-                "auto|bar|plain|json|none", fallback="auto"),
+                "auto|bar|plain|json|none", fallback="auto", verbs=CALLING),
         setting("color", Word(("auto", "always", "never")), "Color; auto: on a terminal, unless NO_COLOR is set.", "auto|always|never",
                 fallback="auto", verbs=WRITING),
     ),

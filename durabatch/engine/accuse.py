@@ -41,13 +41,15 @@ def accuse(
         recording = Recording(ledger, active, returned)
         alone = len(returned.failed) == 1
         died: list[int] = []
+        over: list[int] = []
         for one in returned.failed:
             item_id = one.row["item_id"]
             decision = recording.failed(one, one.end(alone=alone), policy, now_us, 0.0, deaths=suspect.deaths(ledger, item_id))
             if decision is not None:
                 suspect.add_death(ledger, active.run_id, item_id)
-                died += [item_id] if decision.due_at_us is not None else []
+                (over if decision.due_at_us is None else died).append(item_id)
         recording.close(now_us)
+        suspect.acquit(ledger, over)
         suspect.acquit_ended(ledger, active.run_id)
         if died or not returned.failed:
             set_apart(ledger, active.run_id, suspect.grouped(ledger, group), died)

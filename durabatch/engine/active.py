@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from durabatch.ledger import batch, changing, item, run, suspect
+from durabatch.ledger import batch, changing, item, run, suspect, undo
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.run import RunRow, Tally
 from durabatch.models import Counts
@@ -42,6 +42,11 @@ class ActiveRun:
         suspect_count: Those of them that wait: what ``claim_suspects`` finds.
         gone_count: Cancelled items that the input no longer has.
         held_count: Waiting items that are not to run in this session.
+        undo_count: Undo entries that were ever recorded; while it is 0, nothing else about undoing need be asked.
+        wanted_count: Entries that are to be undone, those with workers included.
+        ordered_count: Those of them that have an order over all items.
+        undoing_count: Items that wait for something to be undone.
+        next_step_at_us: When there may be a step to hand out; a time that has passed, as 0: now; None: not before one comes back.
         is_open: Items may come from any process until the run is closed.
         intake: What was read of the input, as on the run row: ``rows``, ``digest`` (sum of the digests of their payloads, hexadecimal),
             ``ended``, ``bad``, ``duplicates``.
@@ -64,6 +69,11 @@ class ActiveRun:
     suspect_count: int = 0
     gone_count: int = 0
     held_count: int = 0
+    undo_count: int = 0
+    wanted_count: int = 0
+    ordered_count: int = 0
+    undoing_count: int = 0
+    next_step_at_us: int | None = None
     is_open: bool = False
     intake: dict[str, Any] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
@@ -95,6 +105,16 @@ class ActiveRun:
     def expect_due(self, due_at_us: int) -> None:
         """Note that an item outside the input order is due then."""
         self.next_due_at_us = due_at_us if self.next_due_at_us is None else min(due_at_us, self.next_due_at_us)
+
+    def expect_step(self, due_at_us: int = 0) -> None:
+        """Note that there may be a step to hand out then; 0: now."""
+        self.next_step_at_us = due_at_us if self.next_step_at_us is None else min(due_at_us, self.next_step_at_us)
+
+    def count_undo(self, ledger: Connection) -> None:
+        """Count anew what is to be undone, after a verb changed it that does not know of this."""
+        self.wanted_count, self.ordered_count = undo.count_wanted(ledger, self.run_id)
+        self.undoing_count = undo.count_undoing(ledger, self.run_id)
+        self.next_step_at_us = 0 if self.wanted_count else None
 
     def count_suspects(self, ledger: Connection) -> None:
         """Count the suspects anew, after items moved into groups, out of them, or to and from workers."""
@@ -140,10 +160,13 @@ def load(ledger: Connection, run_id: int) -> ActiveRun:
         spent=dict(row.spent),
         gone_count=row.gone_count,
         held_count=changing.count_held(ledger, run_id),
+        undo_count=row.undo_count,
         is_open=bool(row.is_open),
         intake=dict(row.intake),
     )
     active.count_suspects(ledger)
+    if active.undo_count:
+        active.count_undo(ledger)
     return active
 
 

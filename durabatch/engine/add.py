@@ -19,7 +19,7 @@ from durabatch.ledger.executor import Executor
 from durabatch.ledger.new_items import KeyTakenError, NewItems
 from durabatch.ledger.queue import Standing
 from durabatch.ledger.run import Tally
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
 from durabatch.states import RunState
 
 __all__ = ["NO_HANDLER", "QUEUE", "Added", "add", "find_or_create", "not_open"]

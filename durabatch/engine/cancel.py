@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.claim import seal_last_batch
 from durabatch.engine.hold import let_go
-from durabatch.ledger import batch, item, run, span, suspect
+from durabatch.ledger import batch, item, run, span, suspect, undo
 from durabatch.ledger.connection import Connection
 from durabatch.states import ItemState
 
@@ -25,11 +25,14 @@ def cancel_page(ledger: Connection, active: ActiveRun, limit: int, now_us: int) 
     Cancel up to *limit* items that nobody runs and return how many; 0 when none is left.
 
     One write transaction. Call it until it returns 0, while nothing is handed out. The last call closes the batch that still took items.
+    Items whose last attempt left something behind are not among them: they are cancelled once that is undone.
     """
     with ledger.transaction():
         if active.held_count:
             let_go(ledger, active.run_id)
             active.held_count = 0
+        if active.undoing_count:
+            undo.cancel_of_run(ledger, active.run_id)
         rows = item.list_due_to_cancel(ledger, active.run_id, limit) or fresh_page(ledger, active, limit)
         if rows:
             cancel(ledger, active, rows, now_us)

@@ -35,6 +35,7 @@ class Claim:
     Attributes:
         suspects: The group that it is, when its items must run apart from all others; else empty.
         answered: Items that ended at once, since their results were known; a claim may consist of them alone.
+        blobs: Old contents that steps of undoing need.
     """
 
     dispatch_id: int
@@ -43,6 +44,7 @@ class Claim:
     payload_bytes: int = 0
     suspects: tuple[int, ...] = ()
     answered: list[int] = field(default_factory=list)
+    blobs: dict[int, bytes] = field(default_factory=dict)
 
     def add(self, batch_id: int, works: list[Work], payload_bytes: int | None = None) -> None:
         """Append *works* of one batch, whose payloads have so many characters together; None has them counted."""

@@ -5,6 +5,7 @@ A run stops: because every item has ended, or before that with a reason.
 from __future__ import annotations
 
 from durabatch.engine.active import ActiveRun
+from durabatch.engine.digests import settle_run
 from durabatch.ledger import event, run
 from durabatch.ledger.connection import Connection
 from durabatch.states import RunState
@@ -24,5 +25,6 @@ def conclude(
         ended = active.total_count - active.open_count - active.counts["cancelled"]
         rate = ended / (elapsed_us / 1e6) if elapsed_us else 0.0
         run.set_pace(ledger, active.run_id, elapsed_us=elapsed_us, items_per_s=rate)
+        settle_run(ledger, active.run_id)
         run.conclude(ledger, active.run_id, state, reason=reason, exit_code=exit_code, items_per_s=rate, now_us=now_us)
         event.record(ledger, str(state), run_id=active.run_id, now_us=now_us, reason=reason, exit_code=exit_code)

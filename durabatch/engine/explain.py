@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 from durabatch.clock import iso
 from durabatch.engine import status as standing
+from durabatch.engine import undo_words
 from durabatch.engine.submit import locate
 from durabatch.errors import NotFoundError
-from durabatch.ledger import batch, item, result, result_history, run, span, suspect
+from durabatch.ledger import batch, item, result, result_history, rollback, run, span, suspect, undo
 from durabatch.ledger.changing import HELD_AT_US, KEPT
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.item import StoredItem
 from durabatch.ledger.result_history import PastResult
+from durabatch.ledger.rollback import EntryRow
 from durabatch.limits import shown_duration
 from durabatch.models import AttemptView, Explanation, RunStatus
 from durabatch.sizes import size_text
@@ -67,7 +69,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of an item and its run."""
+    """
+    What is known of an item and its run.
+
+    Attributes:
+        effects: Its undo entries, oldest first; *then* is what it becomes once those are undone that are to be, None when none is.
+    """
 
     stored: StoredItem
     place: Place
@@ -77,6 +84,8 @@ class Facts:
     value_bytes: int | None
     past: tuple[PastResult, ...]
     now_us: int
+    effects: tuple[EntryRow, ...] = ()
+    then: str | None = None
 
     @property
     def charged(self) -> int:
@@ -115,9 +124,10 @@ def gathered(ledger: Executor, run_id: int, key: str, now_us: int) -> Facts:
     now = standing.status_of(ledger, row, standing.held_run(ledger))
     past = tuple(result_history.list_of_item(ledger, stored.item_id))
     tries = tuple(standing.attempts(ledger, stored.item_id))
+    then = undo.get_undoing(ledger, stored.item_id)
     return Facts(
         stored, placed(ledger, stored, row.next_item_id), now, int(row.settings.get("max_attempts", 1)), tries,
-        value_bytes(ledger, stored.item_id), past, now_us,
+        value_bytes(ledger, stored.item_id), past, now_us, tuple(rollback.list_of_item(ledger, stored.item_id)), then and then[0],
     )  # fmt: skip
 
 
@@ -146,6 +156,7 @@ def happened(facts: Facts) -> Iterator[str]:
         yield tried(one)
     if not facts.attempts and facts.stored.state != ItemState.RUNNING:
         yield "no try has ended yet"
+    yield from undo_words.happened(facts.effects)
     if facts.is_lost:
         yield "the input no longer had it, and it was taken out"
     elif facts.stored.state == ItemState.CANCELLED:
@@ -185,6 +196,7 @@ def recorded(facts: Facts) -> Iterator[str]:
         yield f"a result of {size_text(facts.value_bytes)}, from try {facts.stored.attempt_count}"
     for one in facts.past:
         yield f"a result of before of {size_text(one.value_bytes)}, from try {one.number}, replaced at {iso(one.moved_at_us)} because {CAUSES[one.cause]}"
+    yield from undo_words.recorded(facts.effects)
     if facts.place.deaths:
         yield f"{facts.place.deaths} {'worker' if facts.place.deaths == 1 else 'workers'} died while it ran"
 
@@ -192,7 +204,10 @@ def recorded(facts: Facts) -> Iterator[str]:
 def next_steps(facts: Facts) -> Iterator[str]:
     """Yield why the item would run next, or would not."""
     state = facts.stored.state
-    if state == ItemState.RUNNING:
+    if facts.then is not None:
+        yield undo_words.after_undoing(facts.effects, facts.then)
+        yield from of_the_run(facts.run)
+    elif state == ItemState.RUNNING:
         yield at_work(facts)
     elif state in (ItemState.PENDING, ItemState.SCHEDULED):
         yield waiting(facts)
@@ -245,8 +260,14 @@ def ended(facts: Facts) -> str:
     if facts.is_lost:
         return "it does not run, until its row is in the input again and --on-change merge or source takes that in"
     if state == ItemState.SUCCEEDED:
-        return f"it does not run again: it has succeeded. --from-item {key} runs it and all behind it again"
-    retry = f"`durabatch retry {name} --key {key}{'' if state in (ItemState.FAILED, ItemState.QUARANTINED) else f' --state {state}'}` runs it again"
+        again = f"it does not run again: it has succeeded. --from-item {key} runs it and all behind it again"
+        return f"{again}, `durabatch rollback {name} --item {key}` undoes it" if facts.effects else again
+    is_broken = state in (ItemState.FAILED, ItemState.QUARANTINED)
+    chosen = "" if is_broken else " --undone" if state == ItemState.UNDONE else f" --state {state}"
+    retry = f"`durabatch retry {name} --key {key}{chosen}` runs it again"
+    if is_broken and (left := undo_words.remains(facts.effects)):
+        effects = "an effect of it remains" if left == 1 else f"{left:,} effects of it remain"
+        return f"it does not run again by itself: {effects}. {retry}, after what can be undone is undone"
     if state == ItemState.FAILED:
         used = "all its tries are used" if facts.charged >= facts.max_attempts else "its error is none that is tried again, or its time is over"
         return f"it does not run again by itself: {used} ({facts.charged} of {facts.max_attempts}). {retry}"

@@ -2,6 +2,7 @@
 What stands before a chosen item is not run in this session, and stays as it is.
 
 Items that are held back are pending or scheduled as before, but due after the end of time; from that the time can be told at which they were due.
+One that waits until what it did is undone is held back from then on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from durabatch.engine.submit import locate
 from durabatch.errors import NotFoundError
-from durabatch.ledger import batch, changing, run, span
+from durabatch.ledger import batch, changing, run, span, undo
 from durabatch.ledger.changing import HELD_AT_US
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
@@ -40,6 +41,7 @@ def hold(ledger: Connection, run_id: int, before_item_id: int) -> Held:
         for first, last in span.list_of_run(ledger, run_id):
             if first < before_item_id:
                 changing.hold(ledger, first, min(last, before_item_id - 1))
+                undo.hold(ledger, first, min(last, before_item_id - 1))
         return Held(changing.count_held(ledger, run_id), tuple(changing.list_held_keys(ledger, run_id, SHOWN_KEYS)))
 
 
@@ -50,6 +52,7 @@ def let_go(ledger: Connection, run_id: int) -> int:
     One write transaction. A preflight check that went by without them is made again for what has not ended.
     """
     with ledger.transaction():
+        undo.let_go(ledger, run_id)
         count = changing.let_go(ledger, run_id)
         flow = run.get(ledger, run_id).flow if count else {}
         if "preflight" in flow:

@@ -12,7 +12,10 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from durabatch.codec import inline_digests, packed_digests
 from durabatch.engine.active import ActiveRun
+from durabatch.engine.digests import NewResults, settle
+from durabatch.engine.owing import UNDO_AT_US, move_on_when_free, owe
 from durabatch.engine.returned import FailedAttempt, FailureNote, Finished, Returned
 from durabatch.engine.reuse import Cache
 from durabatch.flow.retrying import AttemptEnd, Decision, ItemHistory, RetryPolicy, after_attempt
@@ -55,6 +58,9 @@ class Recording:
         self.finished = Finished()
         self.ended_in: Counter[int] = Counter()
         self.failed_in: Counter[int] = Counter()
+        #: The batch of each of the successes at hand, and what their results add to it.
+        self.batch_ids: list[int] = []
+        self.new_results = NewResults()
         self.spent: dict[str, float] = {}
         #: Suspects, if there are any, that have shown that they end a try without harm to their worker.
         self.proven: list[int] = []
@@ -66,8 +72,10 @@ class Recording:
             return 0
         self.add_attempts(columns)
         result.insert_inline(self.ledger, columns[0], columns[5])
+        values = list(map(str.encode, columns[5]))
+        self.new_results.add(self.batch_ids, map(len, values), inline_digests(columns[0], values))
         if self.cache is not None:
-            self.cache.remember(columns[0], map(utf8_bytes, columns[5]), now_us)
+            self.cache.remember(columns[0], map(len, values), now_us)
         return len(columns[0])
 
     def packed(self, now_us: int) -> int:
@@ -79,6 +87,8 @@ class Recording:
         self.add_attempts(columns)
         ids, frames, offsets, sizes = columns[0], columns[5], columns[6], columns[7]
         result.insert_packed(self.ledger, zip(ids, (segments[frame] for frame in frames), offsets, sizes, strict=True))
+        digests = [frame[2] for frame in self.returned.frames]
+        self.new_results.add(self.batch_ids, sizes, packed_digests(ids, map(digests.__getitem__, frames), offsets, sizes))
         if self.cache is not None:
             self.cache.remember(ids, sizes, now_us)
         return len(ids)
@@ -102,7 +112,8 @@ class Recording:
                 return []
             columns = columns_of(rows)
             item.succeed(self.ledger, columns[0], dispatch_id)
-        self.ended_in.update(map(self.returned.batch_of.__getitem__, columns[0]))
+        self.batch_ids = list(map(self.returned.batch_of.__getitem__, columns[0]))
+        count_into(self.ended_in, self.batch_ids)
         if self.active.grouped_count:
             self.proven += columns[0]
         return columns
@@ -131,6 +142,8 @@ class Recording:
         """
         Record one attempt that did not succeed and move its item on; return what was decided, None when the dispatch does not hold it.
 
+        An item that left something behind waits until that is undone, and moves on then.
+
         Args:
             deaths: Workers that died of the item before.
         """
@@ -140,14 +153,23 @@ class Recording:
             return None
         decision = after_attempt(end, self.history(stored, one, deaths), policy, now_us=now_us, luck=luck)
         dispatch_id = self.returned.dispatch_id if one.dispatch_id is None else one.dispatch_id
-        if not move_on(self.ledger, item_id, dispatch_id, decision):
+        then = self.owed(stored, dispatch_id, decision, now_us) if self.active.undo_count else decision
+        if not end_attempt(self.ledger, item_id, dispatch_id, then):
             return None
         row = {**explained(one, decision), "spent": self.spend(item_id)}
         if row.get("peak_rss_bytes") is None:
             row["peak_rss_bytes"] = self.returned.peak_rss_bytes
         attempt.insert_failed(self.ledger, row)
-        self.note(one, row, decision)
+        self.note(one, row, then)
+        if then is not decision:
+            move_on_when_free(self.ledger, self.active, item_id, now_us, self.finished)
         return decision
+
+    def owed(self, stored: StoredItem, dispatch_id: int, decision: Decision, now_us: int) -> Decision:
+        """Have undone what the attempt did that has ended, if the dispatch holds its item; return what becomes of that meanwhile."""
+        if stored.item_id not in item.held(self.ledger, [stored.item_id], dispatch_id):
+            return decision
+        return owe(self.ledger, self.active, stored.item_id, stored.attempt_count + 1, decision, now_us)
 
     def history(self, stored: StoredItem, one: FailedAttempt, deaths: int) -> ItemHistory:
         """Return what the item has behind it since somebody last asked to run it."""
@@ -166,9 +188,9 @@ class Recording:
         self.finished.failures.append(FailureNote(item_id, AttemptOutcome(row["outcome"]), row.get("error_group"), state, one.after_s))
         if one.outcome not in UNPROVEN:
             self.proven.append(item_id)
-        if decision.due_at_us is not None:
+        if decision.due_at_us is not None and decision.due_at_us < UNDO_AT_US:
             self.active.expect_due(decision.due_at_us)
-        else:
+        elif decision.due_at_us is None:
             batch_id = self.returned.batch_of[item_id]
             self.ended_in[batch_id] += 1
             self.failed_in[batch_id] += state in FAILED_STATES
@@ -177,7 +199,8 @@ class Recording:
         """Write the counters of batches, the spending of the run, and who is no suspect any more."""
         active, ledger = self.active, self.ledger
         active.tally.attempts += self.finished.recorded
-        batch.add_ended(ledger, ((batch_id, count, self.failed_in[batch_id]) for batch_id, count in self.ended_in.items()), now_us)
+        ended = ((batch_id, count, self.failed_in[batch_id]) for batch_id, count in self.ended_in.items())
+        settle(ledger, batch.add_ended(ledger, ended, now_us, results=self.new_results.by_batch()))
         if self.spent:
             for unit, amount in self.spent.items():
                 active.spent[unit] = round(active.spent.get(unit, 0.0) + amount, DECIMALS)
@@ -193,9 +216,13 @@ def columns_of(rows: Sequence[tuple[Any, ...]]) -> Columns:
     return [compact(ids), *others]
 
 
-def utf8_bytes(text: str) -> int:
-    """Return the bytes of *text* in the ledger."""
-    return len(text) if text.isascii() else len(text.encode())
+def count_into(counts: Counter[int], batch_ids: Sequence[int]) -> None:
+    """Count batches, at least one, that are mostly one and the same."""
+    first = batch_ids[0]
+    if batch_ids.count(first) == len(batch_ids):
+        counts[first] += len(batch_ids)
+    else:
+        counts.update(batch_ids)
 
 
 def end_all(ledger: Connection, item_ids: Sequence[int], dispatch_id: int) -> None:
@@ -204,7 +231,7 @@ def end_all(ledger: Connection, item_ids: Sequence[int], dispatch_id: int) -> No
         raise StaleDispatchError
 
 
-def move_on(ledger: Connection, item_id: int, dispatch_id: int, decision: Decision) -> bool:
+def end_attempt(ledger: Connection, item_id: int, dispatch_id: int, decision: Decision) -> bool:
     """Give the item its next state, if the dispatch holds it."""
     return item.end_attempt(
         ledger, item_id, dispatch_id, state=decision.state, due_at_us=decision.due_at_us, uncharged=not decision.charged

@@ -2,9 +2,9 @@
 After a coordinator died: everything it had handed out is claimable again. This is half of resume; the other half is the claim.
 
     running, shown in a cell as started  ──▶  an `interrupted` attempt (uncharged), pending
-    running, not in a cell               ──▶  pending, without a trace
+    running, not in a cell               ──▶  pending, without a trace; but one that has promised something had begun, and was interrupted
 
-Items that were running when several coordinators died are suspects from then on, since it may have been they who ended them. Statements are
+What interrupted attempts did is undone before their items run again. Items that were running when several coordinators died are suspects from then on, since it may have been they who ended them. Statements are
 set-based, whatever the number of items: only the items of unfinished batches are looked at, and what the cells show is counted one by one.
 """
 
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from durabatch.engine.owing import owe_interrupted
 from durabatch.flow.suspecting import MAX_INTERRUPTIONS
-from durabatch.ledger import attempt, event, item, run, suspect
+from durabatch.ledger import attempt, event, item, run, suspect, undo
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.run import Tally
 from durabatch.states import ItemState
@@ -32,15 +33,20 @@ def recover(ledger: Connection, run_id: int, started: Sequence[Started], *, now_
     """
     each_once = list({cell[0]: cell for cell in started}.values())
     with ledger.transaction():
+        begun = undo.begun(ledger, run_id) if run.get(ledger, run_id).undo_count else []
         interrupted = attempt.insert_interrupted(ledger, run_id, each_once, now_us)
-        returned = item.recover(ledger, run_id, interrupted)
+        unseen = sorted(set(begun) - set(interrupted))
+        attempt.insert_begun(ledger, unseen)
+        returned, started_count = item.recover(ledger, run_id, [*interrupted, *unseen]), len(interrupted) + len(unseen)
         if returned:
-            tally = Tally(attempts=len(interrupted))
+            tally = Tally(attempts=started_count)
             tally.move(returned, ItemState.RUNNING, ItemState.PENDING)
             run.add(ledger, run_id, tally)
-            event.record(ledger, "recovered", run_id=run_id, now_us=now_us, returned=returned, interrupted=len(interrupted))
+            event.record(ledger, "recovered", run_id=run_id, now_us=now_us, returned=returned, interrupted=started_count)
         suspect_repeated(ledger, run_id, interrupted)
-    return returned, len(interrupted)
+        if begun:
+            owe_interrupted(ledger, run_id, begun, now_us)
+    return returned, started_count
 
 
 def suspect_repeated(ledger: Connection, run_id: int, interrupted: Sequence[int]) -> None:

@@ -1,31 +1,29 @@
 """
 Items that ended without success run again: which ones is chosen here, the rest is as for every item that runs again. Needs no input file.
+
+What their attempts have left behind is undone first; an item of which that fails does not run.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from durabatch.engine.redo import count_again, move_again
-from durabatch.engine.submit import locate
-from durabatch.errors import NotFoundError, UsageError
+from durabatch.engine.redo import Again
+from durabatch.engine.scope import ids_of_keys, ids_where
+from durabatch.errors import UsageError
 from durabatch.ledger import event, item, span
 from durabatch.ledger.connection import Connection
-from durabatch.ledger.reader import Reader
 from durabatch.states import ItemState
 
 __all__ = ["BROKEN", "RETRYABLE", "Chosen", "retry"]
 
 #: States of items that can be run again, and those of them that are when nobody says which.
-RETRYABLE = (ItemState.FAILED, ItemState.QUARANTINED, ItemState.SKIPPED, ItemState.CANCELLED)
+RETRYABLE = (ItemState.FAILED, ItemState.QUARANTINED, ItemState.SKIPPED, ItemState.CANCELLED, ItemState.UNDONE)
 BROKEN = (ItemState.FAILED, ItemState.QUARANTINED)
 #: Items moved at once.
 PAGE = 5000
-#: Seconds for an expression of the user's.
-WHERE_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,8 @@ def retry(ledger: Connection, run_id: int, chosen: Chosen, *, now_us: int) -> in
     Make the chosen items of a run pending again and return how many there were.
 
     One write transaction. The run is reopened when there was at least one; results of other items stay as they are, and the attempts
-    so far stay in the ledger. Items that the input has lost stay out. Memory does not grow with the number of items.
+    so far stay in the ledger. Items that the input has lost stay out. Those whose attempts have left effects behind wait until these
+    are undone. Memory does not grow with the number of items.
 
     Raises:
         NotFoundError: There is no item with one of the keys. Nothing was changed.
@@ -68,23 +67,20 @@ def retry(ledger: Connection, run_id: int, chosen: Chosen, *, now_us: int) -> in
     odd = [state for state in chosen.states if state not in RETRYABLE]
     if odd:
         raise UsageError(f"--state {odd[0]}: such items are not run again", f"Use {', '.join(RETRYABLE)}.")
-    moved: Counter[str] = Counter()
+    again = Again(ledger, run_id, "redone", now_us)
     with ledger.transaction():
         ids = candidates(ledger, run_id, chosen)
         while page := list(islice(ids, PAGE)):
-            moved.update(move_page(ledger, run_id, chosen, page, now_us))
-        if moved:
-            count_again(ledger, run_id, moved)
-            event.record(
-                ledger, "retried", run_id=run_id, now_us=now_us, items=moved.total(), error_type=chosen.error_type, group=chosen.group
-            )
-    return moved.total()
+            again.take(those_meant(ledger, run_id, chosen, page))
+        if count := again.count():
+            event.record(ledger, "retried", run_id=run_id, now_us=now_us, items=count, error_type=chosen.error_type, group=chosen.group)
+    return count
 
 
 def candidates(ledger: Connection, run_id: int, chosen: Chosen) -> Iterator[int]:
     """Yield the ids of the items that may be meant, in pages; state and error are looked at later."""
     if chosen.keys:
-        return iter(ids_of_keys(ledger, run_id, chosen))
+        return iter(ids_chosen(ledger, run_id, chosen))
     if chosen.where is not None:
         return ids_where(ledger, run_id, chosen.where)
     if set(chosen.wanted) <= set(BROKEN):
@@ -92,24 +88,12 @@ def candidates(ledger: Connection, run_id: int, chosen: Chosen) -> Iterator[int]
     return ended_ids(ledger, run_id)
 
 
-def ids_of_keys(ledger: Connection, run_id: int, chosen: Chosen) -> list[int]:
+def ids_chosen(ledger: Connection, run_id: int, chosen: Chosen) -> list[int]:
     """Return the ids of the items with the chosen keys, in input order."""
-    ids = set()
-    for key in chosen.keys:
-        item_id = locate(ledger, run_id, key)
-        if item_id is None:
-            raise NotFoundError(f"no item {key!r} in this run", "`durabatch items` lists the keys.")
-        ids.add(item_id)
-    if chosen.where is not None:
-        ids.intersection_update(ids_where(ledger, run_id, chosen.where))
-    return sorted(ids)
-
-
-def ids_where(ledger: Connection, run_id: int, expression: str) -> Iterator[int]:
-    """Yield the ids of the items for which an expression of the user's holds, as the ledger was before this transaction."""
-    with Reader(ledger.files.ledger) as reader:
-        _, rows = reader.query(item.where_query(expression), (run_id, None), timeout_s=WHERE_TIMEOUT_S)
-        yield from (row[0] for row in rows)
+    ids = ids_of_keys(ledger, run_id, chosen.keys)
+    if chosen.where is None:
+        return ids
+    return sorted(set(ids).intersection(ids_where(ledger, run_id, chosen.where)))
 
 
 def failed_ids(ledger: Connection, run_id: int) -> Iterator[int]:
@@ -129,8 +113,6 @@ def ended_ids(ledger: Connection, run_id: int) -> Iterator[int]:
             after = page[-1]
 
 
-def move_page(ledger: Connection, run_id: int, chosen: Chosen, ids: Sequence[int], now_us: int) -> Counter[str]:
-    """Make those of *ids* pending that are meant; return how many there were of each state."""
-    rows = item.list_again(ledger, run_id, ids, states=chosen.wanted, error_type=chosen.error_type, error_group=chosen.group)
-    move_again(ledger, run_id, [item_id for item_id, _ in rows], cause="redone", now_us=now_us)
-    return Counter(state for _, state in rows)
+def those_meant(ledger: Connection, run_id: int, chosen: Chosen, ids: Sequence[int]) -> list[tuple[int, str]]:
+    """Return (item_id, state) of those of *ids* that are meant."""
+    return item.list_again(ledger, run_id, ids, states=chosen.wanted, error_type=chosen.error_type, error_group=chosen.group)

@@ -99,9 +99,11 @@ class Finished:
         recorded: Attempts.
         succeeded: Successes among them.
         ended_failed: Items that failed for good or were quarantined.
+        ended: Items that ended by it, beside those of the message.
     """
 
     recorded: int = 0
     succeeded: int = 0
     ended_failed: int = 0
     failures: list[FailureNote] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)

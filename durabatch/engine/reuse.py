@@ -15,7 +15,8 @@ from itertools import groupby
 from durabatch.clock import monotonic_s
 from durabatch.codec import is_sound_frame
 from durabatch.engine.active import ActiveRun
-from durabatch.ledger import attempt, batch, cache, item, result
+from durabatch.engine.digests import add_answered
+from durabatch.ledger import attempt, cache, item, result
 from durabatch.ledger.cache import IN_HISTORY, Known
 from durabatch.ledger.connection import Connection
 
@@ -215,7 +216,7 @@ def answer(
     item_ids = [item_id for _, some in pieces for item_id in some]
     attempt.insert_cached(ledger, item_ids, now_us)
     copy_values(ledger, [known[item_id] for item_id in item_ids])
-    batch.add_ended(ledger, ((batch_id, len(some), 0) for batch_id, some in pieces), now_us)
+    add_answered(ledger, ((batch_id, len(some)) for batch_id, some in pieces), now_us)
     active.tally.attempts += len(item_ids)
     active.tally.cached += len(item_ids)
 

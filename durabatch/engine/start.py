@@ -8,7 +8,7 @@ from durabatch.engine.steer import expire
 from durabatch.ledger import event, run
 from durabatch.ledger.connection import Connection
 
-__all__ = ["create_run", "open_session", "reopen_over", "resume_run"]
+__all__ = ["create_run", "open_session", "reopen", "reopen_over", "resume_run"]
 
 
 def open_session(ledger: Connection, about: dict[str, object], *, now_us: int) -> int:
@@ -26,13 +26,13 @@ def open_session(ledger: Connection, about: dict[str, object], *, now_us: int) -
 
 def create_run(
     ledger: Connection, *, series: str, handler: object, source: object, fingerprint: object, settings: object, now_us: int,
-    provenance: object = None, is_open: bool = False,
+    provenance: object = None, is_open: bool = False, is_transaction: bool = False,
 ) -> int:  # fmt: skip
-    """Add a run to *series* and return its id; one that *is_open* takes items from any process."""
+    """Add a run to *series* and return its id; one that *is_open* takes items from any process, the items of a transaction its program does."""
     with ledger.transaction():
         run_id = run.insert(
             ledger, series=series, handler=handler, source=source, fingerprint=fingerprint, settings=settings, provenance=provenance or {},
-            is_open=is_open, now_us=now_us,
+            is_open=is_open, is_transaction=is_transaction, now_us=now_us,
         )  # fmt: skip
         event.record(ledger, "created", run_id=run_id, now_us=now_us)
     return run_id
@@ -51,6 +51,15 @@ def resume_run(
         expire(ledger, run_id, now_us)
         run.reopen(ledger, run_id, handler=handler, settings=settings, fingerprint=fingerprint, source=source, provenance=provenance)
         event.record(ledger, "resumed", run_id=run_id, now_us=now_us)
+
+
+def reopen(ledger: Connection, run_id: int, *, now_us: int) -> None:
+    """Take a run up again as it is recorded, to undo what it did; orders that its earlier coordinator has left open are settled."""
+    with ledger.transaction():
+        expire(ledger, run_id, now_us)
+        row = run.get(ledger, run_id)
+        run.reopen(ledger, run_id, handler=row.handler, settings=row.settings)
+        event.record(ledger, "rolling_back", run_id=run_id, now_us=now_us)
 
 
 def reopen_over(ledger: Connection, run_id: int) -> None:

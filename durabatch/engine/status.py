@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from durabatch.clock import iso
 from durabatch.engine.active import counts_of
 from durabatch.flow.forecasting import forecast
-from durabatch.ledger import attempt, control, item, run
+from durabatch.ledger import attempt, control, item, rollback, run, undo
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.locks import holder_of
 from durabatch.ledger.run import RunRow
@@ -84,7 +84,18 @@ def status_of(ledger: Executor, row: RunRow, held: object) -> RunStatus:
         bad_input_count=int(row.intake.get("bad", 0)),
         duplicate_count=int(row.intake.get("duplicates", 0)),
         last_order=last_order(ledger, row.run_id),
+        is_transaction=bool(row.is_transaction),
+        **(undo_facts(ledger, row.run_id, is_held=is_held) if row.undo_count else {}),
     )
+
+
+def undo_facts(ledger: Executor, run_id: int, *, is_held: bool) -> dict[str, Any]:
+    """Return what a status says of undoing; a run that has nothing to undo need not be asked."""
+    return {
+        "unresolved": rollback.count_unresolved(ledger, run_id, is_live=is_held),
+        "undo_left": undo.count_wanted(ledger, run_id)[0],
+        "is_rolling_back": rollback.is_begun(ledger, run_id),
+    }
 
 
 def last_order(ledger: Executor, run_id: int) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from pydantic_core import from_json
 from durabatch.codec import payload_digest, unpack_frame
 from durabatch.engine.results import MAX_SEGMENT_BYTES
 from durabatch.engine.submit import locate
+from durabatch.engine.verify_undo import kept_promises, sound_contents, true_promises, waiting_for_undo
 from durabatch.errors import LedgerDamagedError, ResultError
 from durabatch.ledger import cache, export, inspection, result, run
 from durabatch.ledger.executor import Executor
@@ -320,5 +321,9 @@ RULES = (
     Rule("json_columns", "handlers, sources, settings, events and orders are JSON", json_columns, at_start=True),
     Rule("true_spending", "a run has spent what its attempts have spent together", true_spending),
     Rule("open_suspects", "an item that is set apart as a suspect has not ended, and is of the run that suspects it", open_suspects),
+    Rule("true_promises", "an undo entry is of its item's run, of an attempt that there was, and counted; its arguments are a JSON object", true_promises),
+    Rule("waiting_for_undo", "an item waits for something to be undone exactly when something of it is to be", waiting_for_undo),
+    Rule("kept_promises", "nothing is left of an item that is undone, nor of failed attempts at one that waits for the next", kept_promises),
+    Rule("sound_contents", "every content of before unpacks to what was recorded, and is kept only until it is back", sound_contents),
     Rule("true_digests", "digests and key hashes are those of the payloads and keys", true_digests),
 )

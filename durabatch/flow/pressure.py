@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from durabatch.models import RunSettings
 from durabatch.options import shown_size
+from durabatch.settings import RunSettings
 
 __all__ = ["Change", "Measurement", "PressureLimits", "Window"]
 

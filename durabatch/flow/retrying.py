@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from durabatch.limits import shown_duration
-from durabatch.models import RunSettings
 from durabatch.options import MAX_DURATION_S
+from durabatch.settings import RunSettings
 from durabatch.states import AttemptOutcome, ItemState
 
 __all__ = ["MAX_SNOOZES", "AttemptEnd", "Decision", "ItemHistory", "RetryPolicy", "after_attempt"]
@@ -34,7 +34,7 @@ ENDS = frozenset({AttemptOutcome.SUCCEEDED, AttemptOutcome.SKIPPED, AttemptOutco
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and after which failures an item is tried again; the fields are those of :class:`durabatch.models.RunSettings`."""
+    """How often and after which failures an item is tried again; the fields are those of :class:`durabatch.settings.RunSettings`."""
 
     max_attempts: int = 1
     backoff_s: float = 1.0

@@ -11,7 +11,7 @@ import math
 
 from durabatch.limits import Timeout
 
-__all__ = ["LEAST_LIMIT_S", "LEAST_SUCCESSES", "AttemptLimit", "RunningMedian", "remaining"]
+__all__ = ["LEAST_LIMIT_S", "LEAST_SUCCESSES", "AttemptLimit", "RunningMedian", "remaining", "until_due"]
 
 #: Successes from which on their median says something.
 LEAST_SUCCESSES = 20
@@ -89,3 +89,8 @@ class RunningMedian:
 def remaining(item_deadline_s: float, first_started_at_us: int, now_us: int) -> float:
     """Return the seconds that are left to an item over all its attempts, a little above 0 when none are."""
     return max(LEAST_LEFT_S, item_deadline_s - max(0, now_us - first_started_at_us) / 1e6)
+
+
+def until_due(due_at_us: int | None, now_us: int) -> float | None:
+    """Return the seconds until something is due; None when nothing is waited for, or it is due already."""
+    return (due_at_us - now_us) / 1e6 if due_at_us is not None and due_at_us > now_us else None

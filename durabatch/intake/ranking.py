@@ -20,7 +20,7 @@ from pydantic_core import from_json
 from durabatch.errors import InputError, UsageError
 from durabatch.intake.keys import MISSING, lookup
 from durabatch.intake.problems import did_you_mean, printable
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
 
 __all__ = ["INPUT_ORDER", "MAX_PRIORITY", "ORDERS", "Place", "first_misplaced", "place_of"]
 

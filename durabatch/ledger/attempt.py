@@ -14,7 +14,7 @@ from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.stretch import carray, is_stretch
 
-__all__ = ["AttemptRow", "first_started", "get", "history", "insert_cached", "insert_failed", "insert_interrupted", "insert_succeeded", "list_of_item", "set_spent"]
+__all__ = ["AttemptRow", "first_started", "get", "history", "insert_begun", "insert_cached", "insert_failed", "insert_interrupted", "insert_succeeded", "list_of_item", "set_spent"]
 
 #: What fits into the upper and the lower half of a number: starts within 35 minutes of each other, durations of up to 71 minutes.
 LATEST_US, LONGEST_US = 1 << 31, 1 << 32
@@ -87,6 +87,12 @@ def insert_interrupted(ledger: Connection, run_id: int, started: Sequence[tuple[
     """
     row = {"run_id": run_id, "started": to_json(started).decode(), "now_us": now_us}
     return [row[0] for row in ledger.rows("attempt_insert_interrupted", row)]
+
+
+def insert_begun(ledger: Connection, item_ids: Sequence[int]) -> None:
+    """Record attempts at running items as interrupted that nobody saw running, and that have promised something; their worker is not known."""
+    if item_ids:
+        ledger.execute("attempt_insert_begun", (carray(item_ids),))
 
 
 def history(ledger: Executor, item_id: int, earlier_count: int) -> tuple[int, int | None]:

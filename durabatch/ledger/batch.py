@@ -4,7 +4,7 @@ The batch table: numbered groups of items, from the first claim to the last end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from durabatch.ledger.connection import Connection
@@ -14,7 +14,7 @@ from durabatch.ledger.stretch import carray
 __all__ = [
     "BatchRow", "add_ended", "add_items", "any_published", "count_published", "first_item", "first_open", "insert", "list_finished",
     "list_of_run", "list_undelivered", "list_unpublished", "mark_all_published", "mark_all_unpublished", "mark_delivered",
-    "mark_published", "seal_last", "standing", "unsealed",
+    "mark_published", "of_items", "seal_last", "standing", "unsealed",
 ]  # fmt: skip
 
 
@@ -52,10 +52,24 @@ def add_items(ledger: Connection, batch_id: int, *, count: int, sealed: bool, fi
     ledger.execute("batch_add_items", row)
 
 
-def add_ended(ledger: Connection, ended: Iterable[tuple[int, int, int]], now_us: int) -> None:
-    """Count ends: (batch_id, ended, failed of these) each. A sealed batch whose last item ends is finished here."""
-    rows = ({"batch_id": batch_id, "ended": count, "failed": failed, "now_us": now_us} for batch_id, count, failed in ended)
-    ledger.executemany("batch_add_ended", rows)
+def add_ended(
+    ledger: Connection, ended: Iterable[tuple[int, int, int]], now_us: int, *, results: Mapping[int, tuple[int | None, int | None]] | None = None
+) -> list[int]:
+    """
+    Count ends: (batch_id, ended, failed of these) each. A sealed batch whose last item ends is finished here.
+
+    Return the batches that are finished and whose digest is not known.
+
+    Args:
+        results: (bytes, digest) of the new results of a batch, (None, None) when it is not known what they come to; without it they are none.
+    """
+    found: Mapping[int, tuple[int | None, int | None]] = results or {}
+    rows = []
+    for batch_id, count, failed in ended:
+        size, digest = found.get(batch_id, (0, 0))
+        rows.append({"batch_id": batch_id, "ended": count, "failed": failed, "bytes": size, "digest": digest, "now_us": now_us})
+    with ledger.border():
+        return [row[0] for row in ledger.executemany("batch_add_ended", rows) if row[0] is not None]
 
 
 def unsealed(ledger: Executor, run_id: int) -> tuple[int, int, int, int] | None:
@@ -129,6 +143,11 @@ def mark_all_unpublished(ledger: Connection, run_id: int) -> None:
 def any_published(ledger: Executor, item_ids: Sequence[int]) -> bool:
     """Tell whether one of these items is in a batch whose output is written."""
     return ledger.value("batch_any_published", (carray(item_ids),)) is not None
+
+
+def of_items(ledger: Executor, item_ids: Sequence[int]) -> list[int]:
+    """Return the batches of these items, each once."""
+    return [row[0] for row in ledger.rows("batch_list_of_items", (carray(item_ids),))] if item_ids else []
 
 
 def first_item(ledger: Executor, run_id: int, number: int) -> int | None:

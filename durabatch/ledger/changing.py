@@ -15,10 +15,10 @@ from durabatch.ledger.stretch import carray
 
 __all__ = [
     "HELD_AT_US", "KEPT", "Amendment", "Known", "amend", "count_held", "get_known", "hold", "let_go", "list_by_hash", "list_contents", "list_ended", "list_ended_in",
-    "list_held_keys", "list_known", "list_known_and_kept", "list_states", "reposition", "withdraw",
+    "list_held_keys", "list_known", "list_known_and_kept", "list_states", "reposition", "undo", "withdraw",
 ]  # fmt: skip
 
-#: Items that are not to run for now are due at this time or later; statements say the same. It is after the end of time.
+#: Items that are not to run for now are due at this time or later, and before that of owed ones; statements say the same. It is after the end of time.
 HELD_AT_US = 1 << 60
 #: The position of an item that the input has lost, and that was kept as it is; statements say the same.
 KEPT = -(1 << 62)
@@ -100,6 +100,12 @@ def withdraw(ledger: Connection, item_ids: Sequence[int], now_us: int, *, lost: 
     """Cancel items, whatever they were, with what their batches count; *lost* says that the input no longer has them."""
     ledger.execute("batch_withdraw", (carray(item_ids), now_us))
     ledger.execute("item_withdraw", (carray(item_ids), int(lost)))
+
+
+def undo(ledger: Connection, item_ids: Sequence[int], now_us: int) -> None:
+    """Make items undone, whatever they were, with what their batches count."""
+    ledger.execute("batch_withdraw", (carray(item_ids), now_us))
+    ledger.execute("item_undo", (carray(item_ids),))
 
 
 def hold(ledger: Connection, first_item_id: int, last_item_id: int) -> int:

@@ -19,7 +19,7 @@ from durabatch.ledger.executor import APPLICATION_ID
 from durabatch.ledger.locks import TurnLock
 from durabatch.ledger.paths import LedgerFiles, shown
 
-__all__ = ["create_ledger"]
+__all__ = ["MODE", "NO_ROOM", "create_ledger", "sync_directory"]
 
 MODE = 0o600
 #: Read and write version in the header of a database file: 2 says that it has a write-ahead log.

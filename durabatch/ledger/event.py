@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 
-__all__ = ["first_opened", "record"]
+__all__ = ["first_opened", "is_copy", "record"]
 
 
 def record(ledger: Connection, kind: str, *, run_id: int | None, now_us: int, **detail: object) -> int:
@@ -24,3 +24,8 @@ def first_opened(ledger: Executor) -> dict[str, Any]:
     """Return what the ledger's maker wrote about itself: host, machine, user; empty when nobody ever ran it."""
     detail = ledger.value("event_first_opened")
     return {} if detail is None else dict(from_json(detail))
+
+
+def is_copy(ledger: Executor) -> bool:
+    """Tell whether the ledger is a copy of one that was in use, and was opened now for the first time."""
+    return bool(ledger.value("event_before_last") == "copied")

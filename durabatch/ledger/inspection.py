@@ -7,13 +7,14 @@ Lists have at most :data:`LIMIT` rows; what walks a whole table yields a row at 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from durabatch.ledger.executor import Executor
 
 __all__ = [
     "LIMIT", "attempt_mismatches", "batch_gaps", "batch_mismatches", "batches_left_open", "contents", "counters",
+    "counters_of_run",
     "damage", "impossible", "inline_values", "lost_mismatches", "not_json", "orphans", "outcome_mismatches", "outside_batch", "outside_spans", "passed_by",
     "past_mismatches", "past_slices_out_of_bounds",
     "result_mismatches", "segment_ids", "slices_out_of_bounds", "spans_broken", "spending", "sums_differing", "suspects_misplaced",
@@ -25,7 +26,8 @@ LIMIT = 20
 #: What finds rows that the CHECKs forbid, a table each; spans have a rule of their own.
 FORBIDDEN = (
     "run_list_impossible", "batch_list_impossible", "item_list_impossible", "attempt_list_impossible", "result_list_impossible",
-    "result_history_list_impossible", "suspect_list_impossible", "control_list_impossible",
+    "result_history_list_impossible", "suspect_list_impossible", "control_list_impossible", "undo_list_impossible",
+    "undo_undoing_list_impossible",
 )  # fmt: skip
 #: What finds columns that should hold JSON and do not, a table each; none of them looks at items or attempts.
 NOT_JSON = ("run_list_not_json", "event_list_not_json", "control_list_not_json")
@@ -44,7 +46,7 @@ def impossible(ledger: Executor) -> Iterator[tuple[str, int]]:
     """Yield (table, id) of rows that the CHECKs of their table forbid; for attempts, the id is that of the item."""
     for statement in FORBIDDEN:
         for row in ledger.rows(statement):
-            yield statement.removesuffix("_list_impossible"), row[0]
+            yield statement.removesuffix("_list_impossible").removeprefix("undo_"), row[0]
 
 
 def orphans(ledger: Executor) -> list[tuple[str, int | None, str]]:
@@ -56,9 +58,18 @@ def orphans(ledger: Executor) -> list[tuple[str, int | None, str]]:
 def counters(ledger: Executor) -> Iterator[tuple[int, dict[str, tuple[int, int]]]]:
     """Yield each run's id and those of its counters that differ from the rows, as (counter, rows)."""
     for run_id, *stored in ledger.rows("run_list_counters"):
-        counted = ledger.row("run_recount", (run_id,)) or ()
-        pairs = zip(COUNTERS, stored, counted, strict=True)
-        yield run_id, {f"{name}_count": (said, found) for name, said, found in pairs if said != found}
+        yield run_id, recounted(ledger, run_id, stored)
+
+
+def counters_of_run(ledger: Executor, run_id: int) -> dict[str, tuple[int, int]]:
+    """Return those counters of one run that differ from the rows, as (counter, rows)."""
+    return next(recounted(ledger, run_id, stored) for found, *stored in ledger.rows("run_list_counters") if found == run_id)
+
+
+def recounted(ledger: Executor, run_id: int, stored: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """Return those of the *stored* counters of a run that differ from the rows, as (counter, rows)."""
+    pairs = zip(COUNTERS, stored, ledger.row("run_recount", (run_id,)) or (), strict=True)
+    return {f"{name}_count": (said, found) for name, said, found in pairs if said != found}
 
 
 def sums_differing(ledger: Executor) -> list[tuple[int, ...]]:

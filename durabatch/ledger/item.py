@@ -17,7 +17,7 @@ from durabatch.ledger.statements import named
 from durabatch.ledger.stretch import carray, is_stretch
 
 __all__ = [
-    "Claimable", "DueRow", "ItemRow", "StoredItem", "answer", "cancel", "claim_due", "claim_fresh", "end_attempt", "get", "get_by_hash",
+    "Claimable", "DueRow", "ItemRow", "StoredItem", "answer", "cancel", "claim_due", "claim_fresh", "end_attempt", "end_undo", "get", "get_by_hash",
     "has_due_without_batch", "held", "last_id", "list_again", "list_chosen", "list_due", "list_due_to_cancel", "list_ended_ids", "list_error_groups",
     "list_failed_ids", "list_fresh", "list_fresh_to_cancel", "list_of_batch", "list_page", "list_pending", "list_skipped_groups",
     "list_suspects", "next_due", "next_waiting", "recover", "release", "retry", "skip", "succeed", "where_query",
@@ -193,6 +193,11 @@ def end_attempt(ledger: Connection, item_id: int, dispatch_id: int, *, state: st
     row = {"item_id": item_id, "dispatch_id": dispatch_id, "state": state, "due_at_us": due_at_us, "uncharged": int(uncharged)}
     ledger.execute("item_end_attempt", row)
     return ledger.changes() == 1
+
+
+def end_undo(ledger: Connection, item_id: int, *, state: str, due_at_us: int | None, with_attempt: bool) -> None:
+    """Move one item on that has waited until what it did was undone; *with_attempt* with one uncharged attempt more."""
+    ledger.execute("item_end_undo", {"item_id": item_id, "state": state, "due_at_us": due_at_us, "attempts": int(with_attempt)})
 
 
 def release(ledger: Connection, item_ids: Sequence[int], dispatch_id: int) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import apsw
 
 from durabatch import errors
 from durabatch.ledger import statements
+from durabatch.ledger.backup import copy_to
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.creating import create_ledger
 from durabatch.ledger.executor import APPLICATION_ID, BORDER_ERRORS, check_library, harden, translate
@@ -135,20 +135,8 @@ def migrate(connection: Connection, version: int, steps: dict[int, Path]) -> Non
     """
     missing = {target: path for target, path in steps.items() if target > version}
     if missing:
-        back_up(connection, f"{connection.files.ledger}.v{version}.bak")
+        copy_to(connection, f"{connection.files.ledger}.v{version}.bak")
     for target, path in missing.items():
         with connection.transaction(), connection.border():
             connection.raw.execute(path.read_text(encoding="utf-8"))
             connection.raw.pragma("user_version", target)
-
-
-def back_up(connection: Connection, target: str) -> None:
-    """Write a consistent copy of the ledger to *target*, which appears whole or not at all."""
-    partial = target + ".part"
-    with connection.border():
-        copy = apsw.Connection(partial)
-        with contextlib.closing(copy), copy.backup("main", connection.raw, "main") as backup:
-            while not backup.done:
-                backup.step(10_000)
-    os.chmod(partial, 0o600)
-    shutil.move(partial, target)

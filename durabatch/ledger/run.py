@@ -17,7 +17,7 @@ from durabatch.ledger.paths import shown
 from durabatch.states import ItemState, RunState
 
 __all__ = [
-    "RunRow", "Tally", "add", "conclude", "find", "find_id", "forget_fingerprint", "get", "id_by_name", "insert", "list_all", "newest_of_series", "reopen", "restart_output", "set_binding_limit", "set_claimed", "set_fingerprint", "set_flow",
+    "RunRow", "Tally", "add", "conclude", "find", "find_id", "forget_fingerprint", "get", "id_by_name", "insert", "list_all", "list_transactions", "newest_of_series", "open_transactions", "reopen", "restart_output", "set_binding_limit", "set_claimed", "set_fingerprint", "set_flow",
     "set_intake", "set_open", "set_output", "set_pace", "set_spent", "set_state", "set_watermark",
 ]  # fmt: skip
 
@@ -45,6 +45,7 @@ class Tally:
     batches: int = 0
     cached: int = 0
     gone: int = 0
+    undo: int = 0
 
     def move(self, count: int, source: ItemState, target: ItemState) -> None:
         """Count *count* items out of one state and into another."""
@@ -100,6 +101,8 @@ class RunRow:
     is_open: int
     gone_count: int
     cached_count: int
+    is_transaction: int
+    undo_count: int
 
     @property
     def open_count(self) -> int:
@@ -132,7 +135,7 @@ def decode(ledger: Executor, values: tuple[Any, ...]) -> RunRow:
 
 def insert(
     ledger: Connection, *, series: str, handler: object, source: object, fingerprint: object, settings: object, provenance: object,
-    is_open: bool, now_us: int,
+    is_open: bool, now_us: int, is_transaction: bool = False,
 ) -> int:  # fmt: skip
     """Add the next run of *series* and return its id; from the second on its name is ``<series>#<n>``."""
     row = {
@@ -144,6 +147,7 @@ def insert(
         "settings": to_json(settings).decode(),
         "provenance": to_json(provenance).decode(),
         "is_open": int(is_open),
+        "is_transaction": int(is_transaction),
         "created_at_us": now_us,
     }
     return int(ledger.value("run_insert", row))
@@ -217,6 +221,16 @@ def newest_of_series(ledger: Executor, series: str) -> RunRow | None:
 def list_all(ledger: Executor) -> list[RunRow]:
     """Return all runs, oldest first."""
     return [decode(ledger, values) for values in ledger.rows("run_list")]
+
+
+def list_transactions(ledger: Executor) -> list[RunRow]:
+    """Return all transactions, oldest first."""
+    return [decode(ledger, values) for values in ledger.rows("run_list_transactions")]
+
+
+def open_transactions(ledger: Executor) -> list[tuple[int, str]]:
+    """Return id and name of the transactions that are neither committed nor rolled back, oldest first."""
+    return [(row[0], row[1]) for row in ledger.rows("run_list_open_transactions")]
 
 
 def reopen(

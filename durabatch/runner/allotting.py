@@ -7,10 +7,10 @@ from __future__ import annotations
 from durabatch.clock import monotonic_s
 from durabatch.engine.claim import Claim
 from durabatch.flow.sizing import DispatchSize
-from durabatch.models import RunSettings
 from durabatch.runner.crew import Crew, Held, Member
 from durabatch.runner.phases import Phase
 from durabatch.runner.round import Round
+from durabatch.settings import RunSettings
 
 __all__ = ["LONG_IDLE_S", "Allotter"]
 

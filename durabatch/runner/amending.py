@@ -113,18 +113,18 @@ def check_fit(ledger: Connection, feeder: Feeder, plan: PlanFile, note: Callable
         )
 
 
-def apply(ledger: Connection, feeder: Feeder, choice: str, note: Callable[[str], None]) -> None:
+def apply(ledger: Connection, feeder: Feeder, choice: str, note: Callable[[str], None], *, undo: bool = False) -> None:
     """
     Bring the items of the run in line with its source, in pages, as *choice* says: a word, or the path of a plan.
 
-    On return the source is taken in to its end. After an error or a crash the pages before it stay, and the next start compares again.
+    With *undo* what items did is undone before they run again, or are out. On return the source is taken in to its end. After an error or a crash the pages before it stay, and the next start compares again.
 
     Raises:
         UsageError: The plan does not fit. Nothing was changed.
     """
     active, mode = feeder.active, mode_of(ledger, choice, feeder, note)
     with closing(Comparison(ledger, active.run_id, dedupe=feeder.opened.dedupe)) as comparison:
-        amending = Amending(ledger, feeder, comparison, mode)
+        amending = Amending(ledger, feeder, comparison, mode, undo)
         with ledger.transaction():
             notice(ledger, active)
             reopen_over(ledger, active.run_id)
@@ -170,6 +170,7 @@ class Amending:
     feeder: Feeder
     comparison: Comparison
     mode: Mode
+    undo: bool = False
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("add", "redo", "cancel"), 0))
     #: Changes that wait for the end, since a later row with the same key may replace them.
     late: dict[int, tuple[int, str, int]] = field(default_factory=dict)
@@ -240,9 +241,9 @@ class Amending:
     def carry_out(self, chosen: dict[str, list[Any]], *, lost: bool) -> None:
         """Redo and cancel items; *lost* says that the input does not have them."""
         ledger, run_id, now = self.ledger, self.feeder.active.run_id, now_us()
-        amend(ledger, run_id, chosen["amend"], cause="changed", now_us=now, place=self.feeder.place)
-        redo(ledger, run_id, chosen["redo"], cause="redone", now_us=now)
-        withdraw(ledger, run_id, chosen["cancel"], now_us=now, lost=lost)
+        amend(ledger, run_id, chosen["amend"], cause="changed", now_us=now, place=self.feeder.place, undo=self.undo)
+        redo(ledger, run_id, chosen["redo"], cause="redone", now_us=now, undo=self.undo)
+        withdraw(ledger, run_id, chosen["cancel"], now_us=now, lost=lost, undo=self.undo)
         self.counts["redo"] += len(chosen["amend"]) + len(chosen["redo"])
         self.counts["cancel"] += len(chosen["cancel"])
 

@@ -24,11 +24,11 @@ from durabatch.intake.remarks import Remarks
 from durabatch.intake.source import Source
 from durabatch.intake.spec import InputSpec
 from durabatch.ledger.paths import ledger_files
-from durabatch.models import RunSettings
 from durabatch.output.places import own_places
 from durabatch.runner.request import RunRequest
+from durabatch.settings import RunSettings
 
-__all__ = ["Handler", "Items", "ask", "ask_again", "refuse_ledger", "with_known_names"]
+__all__ = ["Handler", "Items", "ask", "ask_again", "refuse_in_worker", "refuse_ledger", "usable", "with_known_names"]
 
 #: Handlers as users name them: a function, or ``module:function`` / ``file.py:function``.
 Handler = Callable[..., object] | str
@@ -88,7 +88,7 @@ def described(
 
 
 def ask_again(
-    verb: Literal["resume", "retry"], handler: Handler | None, overrides: dict[str, Any], *, ledger: str, run_id: int
+    verb: Literal["resume", "retry", "rollback"], handler: Handler | None, overrides: dict[str, Any], *, ledger: str, run_id: int
 ) -> RunRequest:
     """
     Return the request to take up a run on record, with *handler* in the place of the recorded one unless it is None.

@@ -21,10 +21,12 @@ from durabatch.engine.status import status
 from durabatch.errors import UsageError
 from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
-from durabatch.models import RunSettings, RunStatus
+from durabatch.models import RunStatus
 from durabatch.runner.opening import owned_ledger
 from durabatch.runner.publishing import Publisher
 from durabatch.runner.request import RunRequest
+from durabatch.runner.trusting import refuse_transaction
+from durabatch.settings import RunSettings
 from durabatch.states import RunState
 
 __all__ = ["cancel_open_items", "cancel_unheld"]
@@ -53,13 +55,14 @@ def cancel_unheld(
     Raises:
         LedgerError: The ledger is at work for another run, or cannot be used.
         OutputError: The run is cancelled; a batch that is complete by that could not be written out.
-        UsageError: The run has ended. Nothing was changed.
+        UsageError: The run has ended, or is a transaction. Nothing was changed.
     """
     refuse_ended(found.name, found.state)
     request = RunRequest(verb="resume", ledger=os.fspath(path), run=found.run_id, allow_network_fs=allow_network_fs, on_note=on_note)
     with owned_ledger(request) as owned:
         owned.describe(found.name)
         ledger, row = owned.connection, run.get(owned.connection, found.run_id)
+        refuse_transaction(row, "cancel")
         refuse_ended(row.name, row.state)
         cancel(ledger, row.run_id, elapsed_us=row.elapsed_us, by=by)
         with closing(Publisher(ledger, row.run_id, row.name, RunSettings.from_json(row.settings))) as publisher:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from durabatch import loading, process
+from durabatch import loading
 from durabatch.clock import now_us
 from durabatch.decorator import HandlerSpec
 from durabatch.engine.active import ActiveRun, load, reload
@@ -17,8 +17,9 @@ from durabatch.engine.add import not_open
 from durabatch.engine.close import let_in
 from durabatch.engine.hold import first_of_batch, hold, item_of, let_go
 from durabatch.engine.redo import redo_from
-from durabatch.engine.retry import Chosen, retry
+from durabatch.engine.retry import BROKEN, Chosen, retry
 from durabatch.engine.start import create_run, resume_run
+from durabatch.engine.validating import refuse_differing
 from durabatch.errors import InputError, UsageError
 from durabatch.intake.open import open_source
 from durabatch.intake.opened import OpenedInput
@@ -26,23 +27,24 @@ from durabatch.intake.ranking import first_misplaced, place_of
 from durabatch.intake.remarks import Remarks
 from durabatch.intake.source import Page, Source
 from durabatch.intake.spec import InputSpec
-from durabatch.ledger import event, run
+from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.paths import ledger_files
 from durabatch.ledger.run import RunRow
-from durabatch.models import RunSettings
 from durabatch.output.places import own_places, refuse_same
 from durabatch.provenance import provenance
 from durabatch.runner.asking import with_known_names
 from durabatch.runner.feeding import Feeder, first_page
 from durabatch.runner.kinds import kind_of, refuse_impossible
 from durabatch.runner.request import RunRequest
-from durabatch.runner.settling import BAD_INPUT, Settled, check_choice, has_ended, settle, settle_version
+from durabatch.runner.settling import BAD_INPUT, Settled, check_choice, check_undo, has_ended, settle, settle_version
+from durabatch.runner.trusting import check_trust, refuse_transaction
 from durabatch.runner.vigil import refuse_unfit
-from durabatch.states import RunState
+from durabatch.settings import RunSettings
+from durabatch.states import ItemState, RunState
 from durabatch.workers.template import check_fields
 
-__all__ = ["BAD_INPUT", "Choice", "Peeked", "check_first", "check_handler", "choose", "peek", "required_source"]
+__all__ = ["BAD_INPUT", "Choice", "Peeked", "check_first", "check_handler", "choose", "overridden", "peek", "required_source"]
 
 
 @dataclass(slots=True)
@@ -56,6 +58,8 @@ class Choice:
         nothing_to_do: The run is finished and its input unchanged.
         is_async: The handler is a coroutine function.
         provenance: What results of this call depend on besides the input.
+        is_rollback: What items did is undone, and nothing else is done.
+        undone_before: Items that were undone before this call.
         left_alone: What stays unfinished since it stands before the item from which on everything is run again, in words.
     """
 
@@ -67,6 +71,8 @@ class Choice:
     nothing_to_do: bool = False
     is_async: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
+    is_rollback: bool = False
+    undone_before: int = 0
     left_alone: str | None = None
 
 
@@ -127,11 +133,16 @@ def choose(ledger: Connection, request: RunRequest, peeked: Peeked | None) -> Ch
         InputError, NoItemsError: The input cannot start a run. No run was created.
     """
     check_choice(request.on_change)
+    check_undo(request)
     if request.verb == "retry":
         return choose_retry(ledger, request)
     if request.verb == "resume":
-        return choose_resume(ledger, request, run.find(ledger, request.run))
+        row = run.find(ledger, request.run)
+        refuse_transaction(row, "resume")
+        return choose_resume(ledger, request, row)
     newest = run.newest_of_series(ledger, request.series or "")
+    if newest is not None:
+        refuse_transaction(newest, "run")
     if newest is None or request.fresh:
         return choose_new(ledger, request, peeked)
     return choose_again(ledger, request, newest, request.source)
@@ -201,7 +212,12 @@ def choose_again(ledger: Connection, request: RunRequest, row: RunRow, source: S
         settled = settle_version(ledger, request, row, active, usable.provenance)
     run_again_from(ledger, request, choice)
     is_idle = (choice.feeder is None or choice.feeder.is_done) and not is_open
-    choice.nothing_to_do = run.get(ledger, row.run_id).state == RunState.FINISHED and is_idle and active.open_count == 0
+    state = run.get(ledger, row.run_id).state
+    is_over = state in (RunState.FINISHED, RunState.ROLLED_BACK) and active.open_count == 0
+    is_off = state == RunState.ROLLED_BACK and request.verb == "run"
+    choice.nothing_to_do = (is_over or is_off) and is_idle and not active.undoing_count
+    if is_off and choice.nothing_to_do:
+        request.note(f"run {row.name} was rolled back: `durabatch retry {row.name} --undone` runs its items again, --fresh starts anew")
     if not choice.nothing_to_do:
         resume_run(
             ledger, row.run_id, handler=choice.handler, settings=choice.settings.as_json(), fingerprint=settled.fingerprint,
@@ -226,7 +242,7 @@ def run_again_from(ledger: Connection, request: RunRequest, choice: Choice) -> N
     )
     with ledger.transaction():
         held = hold(ledger, active.run_id, first_id)
-        again = redo_from(ledger, active.run_id, first_id, now_us=now)
+        again = redo_from(ledger, active.run_id, first_id, now_us=now, undo=request.undo)
     reload(ledger, active)
     place = f"item {request.from_item}" if request.from_item is not None else f"batch {request.from_batch}"
     request.note(f"from {place} on {again:,} items run again")
@@ -242,7 +258,9 @@ def choose_resume(ledger: Connection, request: RunRequest, row: RunRow) -> Choic
         raise not_open(row.name, row.state)
     if row.handler.get("kind") == "none" and request.handler is None:
         raise nobody_said(row)
-    check_trust(ledger, request)
+    check_trust(ledger, request, row)
+    if not request.force:
+        refuse_differing(ledger, row.run_id)
     settings = overridden(row, request)
     request = replace(request, settings=settings, remarks=Remarks(skips=settings.on_bad_input == "skip"))
     request.remarks.listen(request.note)
@@ -298,10 +316,12 @@ def reopened_source(ledger: Connection, row: RunRow, settings: RunSettings, requ
 
 def choose_retry(ledger: Connection, request: RunRequest) -> Choice:
     """Make ended items of a run pending again, and go on with it without its input."""
-    check_trust(ledger, request)
     row = run.find(ledger, request.run)
+    refuse_transaction(row, "retry")
+    check_trust(ledger, request, row)
     settings = overridden(row, request)
-    chosen = Chosen(states=request.states, error_type=request.error_type, group=request.group, keys=request.keys, where=request.where)
+    states = request.states or (BROKEN if settings.atomic == "item" else (*BROKEN, ItemState.UNDONE))
+    chosen = Chosen(states=states, error_type=request.error_type, group=request.group, keys=request.keys, where=request.where)
     # A handler that cannot be imported leaves the items as they are.
     check_handler(request.handler or row.handler, settings, request)
     count = retry(ledger, row.run_id, chosen, now_us=now_us())
@@ -310,19 +330,6 @@ def choose_retry(ledger: Connection, request: RunRequest) -> Choice:
     choice = choose_again(ledger, replace(request, settings=settings), run.get(ledger, row.run_id), None)
     choice.ended_before = row.ended_count - count
     return choice
-
-
-def check_trust(ledger: Connection, request: RunRequest) -> None:
-    """Import nothing that only a ledger from elsewhere names."""
-    if request.handler is not None or request.trust_ledger:
-        return
-    maker = event.first_opened(ledger)
-    here = {"uid": os.geteuid(), "machine": process.machine_id()}
-    if not here["machine"] or any(maker.get(name) != value for name, value in here.items()):
-        raise UsageError(
-            f"the ledger was made by user {maker.get('uid')} on {maker.get('host')}, and its handler would be run here",
-            "Give the handler yourself with --handler MODULE:FUNCTION, or say --trust-ledger.",
-        )
 
 
 def check_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> Usable:
@@ -336,7 +343,7 @@ def check_handler(handler: dict[str, Any], settings: RunSettings, request: RunRe
         loading.check_preflight(settings.preflight, settings.params)
     spec, is_async = spec_of_handler(handler, settings, request)
     refuse_impossible(settings, kind_of(handler, settings, is_async=is_async), is_command=handler["kind"] == "command")
-    return Usable(is_async, provenance(handler, spec, settings.params, request.function))
+    return Usable(is_async, provenance(handler, spec, settings.params, request.function, preflight=settings.preflight))
 
 
 def spec_of_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> tuple[HandlerSpec, bool]:

@@ -8,56 +8,44 @@ Everything that happened since the last tick shares one fsync, and nothing is se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from durabatch.clock import monotonic_s, now_us
 from durabatch.engine.active import ActiveRun, reload
 from durabatch.engine.claim import seal_when_exhausted
 from durabatch.errors import LedgerFullError
 from durabatch.flow.batching import Measured
+from durabatch.flow.timing import until_due
 from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
-from durabatch.models import RunSettings
 from durabatch.runner.allotting import LONG_IDLE_S, Allotter
 from durabatch.runner.binding import Binding
+from durabatch.runner.checking import CHECKED, Checking
 from durabatch.runner.crew import Crew
 from durabatch.runner.feeding import Feeder
 from durabatch.runner.governing import Governor
+from durabatch.runner.handling import Handling
 from durabatch.runner.kinds import Kind
 from durabatch.runner.log_moving import LogMover
 from durabatch.runner.machine import Machine
 from durabatch.runner.pace import Pace
-from durabatch.runner.phases import CHECKED, Checking, Handling, Phase
-from durabatch.runner.pool import Event, Pool, size_of
+from durabatch.runner.phases import Phase
+from durabatch.runner.pool import Event, Pool, awaits_commit, size_of
 from durabatch.runner.recording import Recorder
 from durabatch.runner.request import RunRequest
 from durabatch.runner.room import Room
 from durabatch.runner.round import Round
 from durabatch.runner.staffing import Staff
+from durabatch.runner.stopping import Stopping
 from durabatch.runner.supervising import Supervisor
 from durabatch.runner.vigil import Vigil
+from durabatch.settings import RunSettings
 from durabatch.workers.protocol import Dispatch, Group, Release, Tune
 
-__all__ = ["Coordinator", "Stopping"]
+__all__ = ["Coordinator"]
 
 #: Seconds in which flushes are gathered for one commit when there is time, and bytes of them that are enough.
 TOGETHER_S, TOGETHER_BYTES = 0.025, 4 << 20
 #: The longest wait without anything happening.
 PATIENCE_S = 0.5
-
-
-@dataclass(slots=True)
-class Stopping:
-    """
-    Why the run stops before its end, and since when; ``cancelled`` says that it is not to be resumed.
-
-    Without ``exit_code`` it is that of a run that has finished.
-    """
-
-    reason: str
-    since_s: float
-    cancelled: bool = False
-    exit_code: int | None = 3
 
 
 class Coordinator:
@@ -141,7 +129,7 @@ class Coordinator:
 
     # What may be asked of a run that works: by signals, by orders from other terminals, by its own limits.
 
-    def stop(self, reason: str, *, at_once: bool, exit_code: int | None = 3, cancelled: bool = False) -> None:
+    def stop(self, reason: str, *, at_once: bool, exit_code: int | None = 3, cancelled: bool = False, by_limit: bool = False) -> None:
         """
         Hand nothing out any more and have the workers give back what they have not started; the first reason stays.
 
@@ -149,9 +137,10 @@ class Coordinator:
             at_once: Also interrupt what is running.
             exit_code: None: that of a run that has finished.
             cancelled: The run is not to be resumed.
+            by_limit: One of its own limits halts the run.
         """
         if self.stopping is None:
-            self.stopping = Stopping(reason, monotonic_s(), cancelled, exit_code)
+            self.stopping = Stopping(reason, monotonic_s(), cancelled, exit_code, by_limit)
             self.call_back()
         if at_once:
             self.interrupt()
@@ -216,6 +205,7 @@ class Coordinator:
         while (
             events
             and self.nobody_waits
+            and not awaits_commit(events)
             and size_of(events) < TOGETHER_BYTES
             and (left_s := self.gathered_s + TOGETHER_S - monotonic_s()) > 0
         ):
@@ -233,7 +223,6 @@ class Coordinator:
         """Return how long the next wait may be: until the clock alone changes what can be done."""
         if self.stopping is None and (self.allotter.was_cut_short or (self.feeder is not None and self.feeder.wants_page(idle=True))):
             return 0.0
-        next_due_us = self.active.next_due_at_us
         waits = [
             self.vigil.patience(PATIENCE_S),
             self.supervisor.patience,
@@ -241,7 +230,8 @@ class Coordinator:
             self.governor.wait_s(),
             LONG_IDLE_S if self.allotter.idle_since_s is not None else None,
             # What is due already waits for a worker, and that wakes us by itself.
-            (next_due_us - now) / 1e6 if next_due_us is not None and next_due_us > (now := now_us()) else None,
+            until_due(self.active.next_due_at_us, now_us()),
+            until_due(self.active.next_step_at_us, now_us()),
         ]
         return min(wait for wait in waits if wait is not None)
 
@@ -277,6 +267,7 @@ class Coordinator:
         with self.ledger.transaction():
             self.recorder.record(events, now)
             self.write_counters(now.recorded)
+        self.acknowledge(now)
         self.supervisor.look()
 
     def write_counters(self, recorded: int) -> None:
@@ -303,7 +294,7 @@ class Coordinator:
         if self.binding.calls_back(leave):
             now.emptied += self.crew.members
         self.binding.show(leave)
-        if self.active.suspect_count and leave.items != 0:
+        if self.phase.suspect_count and leave.items != 0:
             self.allotter.isolate(now)
         self.allotter.answer(now, may=leave.answers)
         self.allotter.hand_out(now, workers=self.governor.window.allowed, allowance=leave.items, intake_done=self.is_read)
@@ -346,13 +337,19 @@ class Coordinator:
             self.allotter.unreserve()
 
     def send(self, now: Round) -> None:
-        """Send what was claimed; it is on disk."""
+        """Send what was claimed; it is on disk, and so is what somebody waits for to be."""
+        self.acknowledge(now)
         for number in now.emptied:
             self.pool.send(number, Release())
         for number, made, limits in now.outgoing:
             groups = [Group(batch_id, works) for batch_id, works in made.groups]
-            self.pool.send(number, Dispatch(made.dispatch_id, groups, self.phase.checks, limits))
+            self.pool.send(number, Dispatch(made.dispatch_id, groups, self.phase.task(made.dispatch_id), limits, made.blobs))
             self.pace.dispatched()
+
+    def acknowledge(self, now: Round) -> None:
+        """Tell those who wait for it that their undo entries are on disk."""
+        for number, answer in now.recorded_promises:
+            self.pool.send(number, answer)
 
     def share(self) -> None:
         """Near the end, have the busiest worker give half of what it has not started to an idle one."""
@@ -370,7 +367,7 @@ class Coordinator:
             self.binding.look_at_machine(self.commit_s)
             stop = self.governor.stop()
             if stop is not None:
-                self.stop(stop.reason, at_once=stop.now)
+                self.stop(stop.reason, at_once=stop.now, by_limit=True)
             leaving = self.vigil.look(is_quiet=self.phase.is_over and self.is_read and not self.crew.item_count)
             if leaving is not None:
                 self.stop(leaving, at_once=False, exit_code=None)

@@ -27,7 +27,7 @@ from durabatch.intake.ranking import Place, first_misplaced, place_of
 from durabatch.intake.source import Page, Source
 from durabatch.ledger import event
 from durabatch.ledger.connection import Connection
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
 
 __all__ = ["Feeder", "encode_position", "first_page", "note_left_out"]
 

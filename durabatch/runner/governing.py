@@ -19,7 +19,7 @@ from durabatch.flow.pressure import Change, Measurement, PressureLimits, Window
 from durabatch.flow.rating import SharedPause, TokenBucket
 from durabatch.flow.timing import AttemptLimit
 from durabatch.limits import Breaker, Halt, Rate, Timeout, shown_duration
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
 from durabatch.states import ENDED_ITEM_STATES, AttemptOutcome
 
 __all__ = ["Governor", "Leave"]
@@ -152,7 +152,7 @@ class Governor:
     def learn(self, finished: Finished) -> None:
         """Learn from what was recorded."""
         now_s = monotonic_s()
-        ended = finished.succeeded + sum(one.state in ENDED_ITEM_STATES for one in finished.failures)
+        ended = finished.succeeded + sum(one.state in ENDED_ITEM_STATES for one in finished.failures) + len(finished.ended)
         self.halting.observe(ended=ended, failed=finished.ended_failed)
         if self.breaker is not None:
             # More successes than its window holds say nothing new.

@@ -9,6 +9,7 @@ while at a time, between two ticks of the coordinator.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -23,7 +24,20 @@ from durabatch.workers.cells import Cell, Cells
 from durabatch.workers.handlers import Handlers, check_cpu_limit, load_handlers
 from durabatch.workers.item_runner import ItemRunner
 from durabatch.workers.outcomes import Outcomes
-from durabatch.workers.protocol import Dispatch, FromWorker, Ready, Refused, Release, Released, Start, ToWorker, Tune
+from durabatch.workers.promises import Promises
+from durabatch.workers.protocol import (
+    Dispatch,
+    FromWorker,
+    Promise,
+    Ready,
+    Recorded,
+    Refused,
+    Release,
+    Released,
+    Start,
+    ToWorker,
+    Tune,
+)
 
 __all__ = ["InlinePool"]
 
@@ -31,6 +45,9 @@ __all__ = ["InlinePool"]
 SLICE_S = 0.05
 #: Results of this many bytes together are reported without waiting.
 FLUSH_BYTES = 256 * 1024
+
+#: Records an undo entry; it is on disk on return, unless the answer is a refusal.
+Recorder = Callable[[Promise], Recorded]
 
 
 class Lane(Protocol):
@@ -68,11 +85,13 @@ class Turns:
         allowance: Allowance,
         windows: Sequence[memoryview],
         finish: Callable[[Outcomes], None],
+        record: Recorder | None,
     ) -> None:
         self.backlog = backlog
         self.allowance = allowance
         self.resources = handlers.resources
-        self.runner = ItemRunner(start, handlers, allowance=allowance, window=windows[0])
+        promises = None if record is None else Promises(in_this_thread(record), max_undo_bytes=start.max_undo_bytes)
+        self.runner = ItemRunner(start, handlers, allowance=allowance, window=windows[0], promises=promises)
         self.finish = finish
 
     def set_up(self) -> None:
@@ -116,6 +135,7 @@ class InlinePool:
         start: What a worker would be told.
         function: The handler, where it has no name by which it could be found.
         cells: Where the items show.
+        record: Records undo entries, always called in the thread that calls ``poll``; None where there can be none.
 
     Raises:
         HandlerImportError: The handler cannot be used.
@@ -124,7 +144,7 @@ class InlinePool:
 
     inline = True
 
-    def __init__(self, start: Start, function: Callable[..., object] | None, cells: Cells) -> None:
+    def __init__(self, start: Start, function: Callable[..., object] | None, cells: Cells, record: Recorder | None = None) -> None:
         allowance = Allowance(start.timeout_s, start.term_grace_s, start.cpu_limit_s, start.marker)
         handlers = load_handlers(start, allowance, function=function, own_groups=False)
         check_cpu_limit(start, handlers.handler, inline=True)
@@ -138,16 +158,17 @@ class InlinePool:
         #: What has ended, of each dispatch that is not finished.
         self.open: dict[int, Outcomes] = {}
         self.is_closed = False
+        self.record = record
         self.lane = self.make_lane(handlers, allowance)
 
     def make_lane(self, handlers: Handlers, allowance: Allowance) -> Lane:
         """Return what fits the handler."""
         if not handlers.handler.is_async:
-            return Turns(self.backlog, self.start_frame, handlers, allowance, self.windows, self.finish)
+            return Turns(self.backlog, self.start_frame, handlers, allowance, self.windows, self.finish, self.record)
         # Here: only an async handler needs a loop.
         from durabatch.runner.inline_loop import Looped
 
-        return Looped(self.backlog, self.start_frame, handlers, allowance, self.windows, self.finish)
+        return Looped(self.backlog, self.start_frame, handlers, allowance, self.windows, self.finish, self.record)
 
     def start(self, number: int) -> None:  # noqa: ARG002 - there is one
         """Report that items may come, or that the handler's set-up fails."""
@@ -227,3 +248,15 @@ class InlinePool:
         self.lane.close()
         for window in self.windows:
             window.release()
+
+
+def in_this_thread(record: Recorder) -> Recorder:
+    """Return *record*, refusing to be called in another thread than this one: the ledger belongs to it, and it waits for the handler."""
+    own = threading.get_ident()
+
+    def checked(promise: Promise) -> Recorded:
+        if threading.get_ident() != own:
+            return Recorded(promise.token, refusal="with workers=0 a handler records in its own thread, not in one that it has started")
+        return record(promise)
+
+    return checked

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from durabatch.errors import UsageError
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
+from durabatch.undo_template import UndoTemplate
 
 __all__ = ["ASYNC_CONCURRENCY", "Kind", "kind_of", "refuse_impossible"]
 
@@ -45,11 +46,12 @@ def kind_of(handler: Mapping[str, Any], settings: RunSettings, *, is_async: bool
 
 def refuse_impossible(settings: RunSettings, kind: Kind, *, is_command: bool) -> None:
     """
-    Return when the limits in *settings* can be kept for handlers of this kind.
+    Return when the limits in *settings* can be kept for handlers of this kind, and what they log can be undone.
 
     Raises:
         UsageError: One of them cannot.
     """
+    check_undo_command(settings.undo_command, is_command=is_command)
     if settings.cpu_limit_s is not None and not is_command and (kind.ends_itself or kind.concurrency > 1):
         raise UsageError("--cpu-limit needs a command, or an ordinary function that runs alone in its worker", "Give --concurrency 1.")
     if settings.workers:
@@ -62,3 +64,12 @@ def refuse_impossible(settings: RunSettings, kind: Kind, *, is_command: bool) ->
         raise UsageError(f"{name} would end this process itself (--workers 0)", todo)
     if kind.concurrency > 1 and not kind.ends_itself:
         raise UsageError("--concurrency needs workers: in this process (--workers 0) ordinary functions run one after the other", todo)
+
+
+def check_undo_command(text: str | None, *, is_command: bool) -> None:
+    """Return when there is no undo command, or one that can be run for the handler; UsageError otherwise."""
+    if text is None:
+        return
+    if not is_command:
+        raise UsageError("--undo-command undoes what commands log", "A Python handler has ctx.undo(...) and @durabatch.undo_action.")
+    UndoTemplate.parse(text).check_program()

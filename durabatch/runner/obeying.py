@@ -16,8 +16,8 @@ from durabatch.flow.timing import AttemptLimit
 from durabatch.limits import Rate, Timeout
 from durabatch.options import MAX_WORKERS
 from durabatch.runner.coordinator import Coordinator
+from durabatch.runner.handling import Handling
 from durabatch.runner.orders import MAX_BATCH, REFUSED
-from durabatch.runner.phases import Handling
 
 __all__ = ["Obedience"]
 

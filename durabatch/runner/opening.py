@@ -17,8 +17,9 @@ from durabatch import process
 from durabatch.clock import iso, now_us
 from durabatch.engine.recover import recover
 from durabatch.engine.start import open_session
+from durabatch.engine.steps import recover_steps
 from durabatch.engine.verify import refuse_broken
-from durabatch.ledger import run
+from durabatch.ledger import event, run
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.locks import Ownership, WorkersLock
 from durabatch.ledger.opening import check_before_touching, open_ledger
@@ -102,15 +103,17 @@ def prepared(
     workers_lock = end_strays(files, [cell for _, cell in cells])
     try:
         live = [row for row in run.list_all(connection) if row.state in (RunState.RUNNING, RunState.PAUSED)]
-        if live and log_is_missing:
+        if live and log_is_missing and not event.is_copy(connection):
             request.note(
                 f"{shown(files.ledger)} was in use when it was left, and its -wal file is missing: work that was committed last may be missing, too"
             )
+        recover_steps(connection)
         recovered = {}
         for row in live:
             # What handlers started and left behind does not hold the workers' lock.
             end_sessions(set(), marker=marker_of(files, row.run_id))
-            started = [(cell.item_id, cell.dispatch_id, worker, cell.started_at_us) for worker, cell in cells if cell.item_id is not None]
+            # Steps of undoing stand there with numbers below zero; they are taken back all together.
+            started = [(item_id, cell.dispatch_id, worker, cell.started_at_us) for worker, cell in cells if (item_id := cell.item_id or 0) > 0]
             recovered[row.run_id] = recover(connection, row.run_id, started if row.run_id == cells_run else [], now_us=now_us())
         yield OwnedLedger(connection, ownership, workers_lock, recovered)
     finally:

@@ -17,7 +17,7 @@ from durabatch.ledger.reader import Reader
 from durabatch.runner.choosing import check_first, check_handler, required_source
 from durabatch.runner.feeding import first_page
 from durabatch.runner.request import RunRequest
-from durabatch.runner.settling import check_choice, make_plan
+from durabatch.runner.settling import check_choice, check_undo, make_plan
 from durabatch.sizes import size_text
 
 __all__ = ["plan_of"]
@@ -40,6 +40,7 @@ def plan_of(request: RunRequest, *, full: bool, output: str | None = None) -> Pl
         LedgerError: The ledger cannot be read. Nothing was written in any case.
     """
     check_choice(request.on_change)
+    check_undo(request)
     opened = OpenedInput(required_source(request), request.remarks, request.settings.dedupe)
     handler = request.handler or {"kind": "inline", "name": request.series}
     usable = check_handler(handler, request.settings, request)

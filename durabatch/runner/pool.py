@@ -21,10 +21,21 @@ from typing import Protocol
 from durabatch.runner.strays import RUN_MARKER, end_group, end_sessions
 from durabatch.workers.cells import Cell, Cells
 from durabatch.workers.link import widen
-from durabatch.workers.protocol import FrameBuffer, FromWorker, Interrupt, ProtocolError, Start, Stop, ToWorker, decode_from_worker, encode
+from durabatch.workers.protocol import (
+    FrameBuffer,
+    FromWorker,
+    Interrupt,
+    Promise,
+    ProtocolError,
+    Start,
+    Stop,
+    ToWorker,
+    decode_from_worker,
+    encode,
+)
 from durabatch.workers.spawn import spawn_argv
 
-__all__ = ["Arrived", "Died", "Event", "Pool", "ProcessPool", "size_of"]
+__all__ = ["Arrived", "Died", "Event", "Pool", "ProcessPool", "awaits_commit", "size_of"]
 
 READ_BYTES = 1 << 20
 #: What is kept of a worker's output to explain its death.
@@ -73,6 +84,11 @@ Event = Arrived | Died
 def size_of(events: list[Event]) -> int:
     """Return the bytes that came with *events*."""
     return sum(event.size_bytes for event in events if isinstance(event, Arrived))
+
+
+def awaits_commit(events: list[Event]) -> bool:
+    """Tell whether somebody waits until what came is on disk: an item that is about to have an effect."""
+    return any(isinstance(event, Arrived) and isinstance(event.message, Promise) for event in events)
 
 
 class Pool(Protocol):

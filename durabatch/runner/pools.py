@@ -5,20 +5,25 @@ Making the pool that a run asks for: processes, or the calling process itself.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from durabatch import process
+from durabatch.clock import now_us
+from durabatch.engine.promise import record
 from durabatch.errors import UsageError
+from durabatch.ledger.connection import Connection
 from durabatch.runner.choosing import Choice
 from durabatch.runner.inline import InlinePool
 from durabatch.runner.kinds import Kind
 from durabatch.runner.opening import OwnedLedger
 from durabatch.runner.pool import Pool, ProcessPool
+from durabatch.runner.recording import answered, entry_of
 from durabatch.runner.request import RunRequest
 from durabatch.runner.signals import Signals
 from durabatch.runner.strays import marker_of
 from durabatch.workers.cells import Cells
-from durabatch.workers.protocol import Start
+from durabatch.workers.protocol import Promise, Recorded, Start
 
 __all__ = ["make_pool"]
 
@@ -45,10 +50,10 @@ def make_pool(owned: OwnedLedger, choice: Choice, kind: Kind, request: RunReques
 
     if settings.workers == 0:
         start = make_start(1)
-        inline = InlinePool(start, request.function, cells)
+        inline = InlinePool(start, request.function, cells, record_at_once(owned.connection, choice))
         stack.callback(inline.close, 0)
         return inline
-    if choice.handler.get("kind") == "inline":
+    if choice.handler.get("kind") == "inline" and not choice.is_rollback:
         raise UsageError(
             "this handler has no importable name, so worker processes cannot find it", "Put it into a module, or use workers=0."
         )
@@ -56,6 +61,18 @@ def make_pool(owned: OwnedLedger, choice: Choice, kind: Kind, request: RunReques
     # Whatever happens, no worker outlives the session, not even one whose ledger is lost.
     stack.callback(pool.close, 0)
     return pool
+
+
+def record_at_once(ledger: Connection, choice: Choice) -> Callable[[Promise], Recorded]:
+    """Return what records an undo entry of an item that runs in this process, between two ticks; it is on disk on return."""
+
+    def record_promise(promise: Promise) -> Recorded:
+        with ledger.transaction():
+            undo_id = record(ledger, choice.active, [entry_of(promise)], now_us())[0]
+            choice.active.write_tally(ledger)
+        return answered(promise, undo_id)
+
+    return record_promise
 
 
 def start_of(number: int, choice: Choice, kind: Kind, cells_path: str, marker: str) -> Start:
@@ -76,6 +93,8 @@ def start_of(number: int, choice: Choice, kind: Kind, cells_path: str, marker: s
         timeout_s=None,
         cpu_limit_s=settings.cpu_limit_s,
         marker=marker,
+        undo_command=settings.undo_command,
+        max_undo_bytes=settings.max_undo_bytes,
         inline_bytes=INLINE_BYTES,
         max_result_bytes=settings.max_result_bytes,
         term_grace_s=settings.term_grace_s,

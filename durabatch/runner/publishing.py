@@ -21,7 +21,7 @@ from durabatch.engine.results import results, results_of_batch
 from durabatch.engine.status import status
 from durabatch.ledger import batch, export, item, run
 from durabatch.ledger.connection import Connection
-from durabatch.models import Result, RunSettings
+from durabatch.models import Result
 from durabatch.output.batch_files import BatchFiles
 from durabatch.output.failures import sibling, write_failures
 from durabatch.output.one_file import OneFile, one_file
@@ -29,10 +29,13 @@ from durabatch.output.places import file_format
 from durabatch.output.summary_file import SummaryFile, build
 from durabatch.runner.delivering import Deliverer, Failure
 from durabatch.runner.request import BatchOutput, BatchResults
+from durabatch.settings import RunSettings
 from durabatch.states import RunState
 
 __all__ = ["Publisher"]
 
+#: States of a run that is over.
+OVER = (RunState.FINISHED, RunState.CANCELLED, RunState.ROLLED_BACK)
 #: Batches written between two ticks, and handed over to be called about.
 AT_ONCE = 50
 #: Failed items whose payloads are looked up at once.
@@ -219,7 +222,7 @@ class Publisher:
             continue
         if isinstance(self.place, BatchFiles):
             self.place_summary(self.place)
-        elif self.place is not None and run.get(self.ledger, self.run_id).state in (RunState.FINISHED, RunState.CANCELLED):
+        elif self.place is not None and run.get(self.ledger, self.run_id).state in OVER:
             self.complete(self.place)
 
     def complete(self, place: OneFile) -> None:

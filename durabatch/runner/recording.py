@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from durabatch.clock import now_us
-from durabatch.engine.finish import FailedAttempt, Returned
+from durabatch.engine.finish import FailedAttempt, Finished, Returned
+from durabatch.engine.promise import Entry
 from durabatch.errors import HandlerImportError
 from durabatch.runner.crew import Crew, Held, Member
 from durabatch.runner.deaths import Judgement, judge, unexplained
@@ -15,9 +16,9 @@ from durabatch.runner.phases import Phase
 from durabatch.runner.pool import Arrived, Died, Event
 from durabatch.runner.returns import durations_of, of_flush, seconds_of
 from durabatch.runner.round import Round
-from durabatch.workers.protocol import Busy, Flush, Ready, Refused, Released
+from durabatch.workers.protocol import Busy, Flush, Promise, Ready, Recorded, Refused, Released
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "answered", "entry_of"]
 
 
 class Recorder:
@@ -67,8 +68,14 @@ class Recorder:
                     self.take_back(member, dispatch_id, item_ids, now)
             case Busy() as answer:
                 member.answer = answer
+            case Promise() as promise:
+                now.recorded_promises.append((member.number, self.record_promise(promise)))
             case Flush() as flush:
                 self.record_flush(member, flush, now)
+
+    def record_promise(self, promise: Promise) -> Recorded:
+        """Write down what takes back an effect that an item is about to have; return the answer, to be sent once it is on disk."""
+        return answered(promise, self.phase.record(entry_of(promise)))
 
     def record_flush(self, member: Member, flush: Flush, now: Round) -> None:
         """Write down what a worker finished."""
@@ -77,19 +84,29 @@ class Recorder:
             return
         returned = of_flush(flush, held.batch_of)
         ids = returned.item_ids()
-        now.finished.append(self.phase.finish(returned))
-        now.timings.append((len(ids), seconds_of(flush)))
-        if self.wants_durations:
-            now.durations += durations_of(flush)
+        self.note(self.phase.finish(returned), now)
+        if flush.dispatch_id > 0:
+            self.measure(flush, len(ids), now)
         self.drop(member, held, ids, now)
         if flush.finished:
             self.close(member, held, now)
 
+    def note(self, finished: Finished, now: Round) -> None:
+        """Keep what the engine said."""
+        now.finished.append(finished)
+        now.ended += finished.ended
+
+    def measure(self, flush: Flush, count: int, now: Round) -> None:
+        """Note how long items take."""
+        now.timings.append((count, seconds_of(flush)))
+        if self.wants_durations:
+            now.durations += durations_of(flush)
+
     def drop(self, member: Member, held: Held, item_ids: list[int], now: Round) -> None:
-        """Note that items of a dispatch have ended."""
+        """Note that items of a dispatch have ended, or steps of undoing, which have numbers below zero."""
         held.drop(item_ids)
         member.ended_count += len(item_ids)
-        now.ended += item_ids
+        now.ended += item_ids if held.dispatch_id > 0 else ()
 
     def take_back(self, member: Member, dispatch_id: int, item_ids: list[int], now: Round) -> None:
         """Write down what came back unstarted."""
@@ -134,7 +151,30 @@ class Recorder:
     def record_attempts(self, member: Member, attempts: list[FailedAttempt], now: Round, *, accused: bool) -> None:
         """Write down attempts that the death of their worker ended; those that may have caused it are set apart."""
         batch_of = {item_id: batch_id for held in member.held.values() for item_id, batch_id in held.batch_of.items()}
-        returned = Returned(attempts[0].dispatch_id or 0, failed=attempts, batch_of=batch_of)
-        now.finished.append(self.phase.accuse(returned, member.suspects) if accused else self.phase.finish(returned))
+        # An async worker may have been at items and at steps of undoing at once.
+        for some in ([one for one in attempts if is_step(one)], [one for one in attempts if not is_step(one)]):
+            if some:
+                returned = Returned(some[0].dispatch_id or 0, failed=some, batch_of=batch_of)
+                self.note(self.phase.accuse(returned, member.suspects) if accused else self.phase.finish(returned), now)
         for one in attempts:
             self.drop(member, member.held[one.dispatch_id or 0], [one.row["item_id"]], now)
+
+
+def is_step(one: FailedAttempt) -> bool:
+    """Tell a step of undoing from an attempt at an item."""
+    return bool(one.row["item_id"] < 0)
+
+
+def entry_of(promise: Promise) -> Entry:
+    """Return a promise in the terms of the engine."""
+    return Entry(
+        promise.dispatch_id, promise.item_id, promise.number, promise.sequence, promise.action, promise.arguments,
+        promise.is_irreversible, promise.old, promise.old_bytes, promise.old_digest,
+    )  # fmt: skip
+
+
+def answered(promise: Promise, undo_id: int | None) -> Recorded:
+    """Return the answer to a promise; without a number it was refused."""
+    if undo_id is None:
+        return Recorded(promise.token, refusal="this attempt does not count any more, so it must not have effects")
+    return Recorded(promise.token, undo_id)

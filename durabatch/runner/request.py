@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from durabatch.engine.results import results_of_batch
+from durabatch.engine.rollback import Scope
 from durabatch.intake.remarks import Remarks
 from durabatch.intake.source import Source
 from durabatch.ledger.reader import Reader
-from durabatch.models import Progress, Result, RunSettings
+from durabatch.models import Progress, Result
+from durabatch.settings import RunSettings
 
 __all__ = ["BatchOutput", "BatchResults", "RunRequest"]
 
@@ -67,19 +69,19 @@ class BatchOutput:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """
-    One call of ``run``, ``resume`` or ``retry``.
+    One call of ``run``, ``resume``, ``retry`` or ``rollback``.
 
     Attributes:
         verb: What is wanted.
         ledger: Path of the ledger; only ``run`` may create one.
         settings: For ``run``: how to work.
-        overrides: For ``resume`` and ``retry``: fields of RunSettings given with this call; the others come from the run's record.
+        overrides: For all others: fields of RunSettings given with this call; the others come from the run's record.
         handler: Reference (see :mod:`durabatch.loading`); None takes what the run recorded.
         function: A function without importable name, which only an inline run can call.
         source: The opened input; None for ``retry``, and for ``resume`` (which opens what the run recorded).
         source_spec: What is recorded of the input, so that ``resume`` can open it again.
         series: Name of the run, without ``#2``; for ``run``.
-        run: Which run; for ``resume`` and ``retry``; None is the active or latest one.
+        run: Which run, for all but ``run``; None is the active or latest one.
         fresh: Start the next run of the series even when there is one.
         error_type: ``retry`` only items whose last error has this type.
         group: ``retry`` only items whose last error is of this group.
@@ -90,6 +92,11 @@ class RunRequest:
         on_change: What to do when input or version have changed: ``ledger``, ``merge``, ``source`` or the path of a plan; None refuses.
         from_item: Key or number of the item from which on everything is run again; None for none.
         from_batch: Number of the batch from which on everything is run again.
+        undo: What items did is undone before they run again.
+        scope: For ``rollback``: which items; None for what is to be undone already.
+        in_order: For ``rollback``: one step at a time, newest first over all items; else items beside each other.
+        keep_going: For ``rollback``: a step that fails for good ends the undoing of its item alone.
+        force: For ``rollback``: what was changed since is overwritten. For ``resume``: go on although the last checkpoint is not as it was recorded.
         open: Wait for items of other processes until the run is closed.
         remarks: Hears what the source has to say.
         preflight_only: Check all items, and run none.
@@ -100,7 +107,7 @@ class RunRequest:
         on_batch: Called for each batch, in a thread of its own, after it has finished and was written out.
     """
 
-    verb: Literal["run", "resume", "retry"]
+    verb: Literal["run", "resume", "retry", "rollback"]
     ledger: str
     settings: RunSettings = field(default_factory=RunSettings)
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -120,6 +127,11 @@ class RunRequest:
     on_change: str | None = None
     from_item: str | None = None
     from_batch: int | None = None
+    undo: bool = False
+    scope: Scope | None = None
+    in_order: bool = True
+    keep_going: bool = False
+    force: bool = False
     open: bool = False
     remarks: Remarks = field(default_factory=Remarks)
     preflight_only: bool = False

@@ -12,6 +12,7 @@ from durabatch.engine.claim import Claim
 from durabatch.engine.finish import Finished
 from durabatch.runner.crew import Member
 from durabatch.runner.pool import Died
+from durabatch.workers.protocol import Recorded
 
 __all__ = ["Round"]
 
@@ -30,6 +31,7 @@ class Round:
         departed: Workers that are gone.
         outgoing: (worker, claim, seconds left of items with less time than others).
         emptied: Workers that are to give back what they have not started.
+        recorded_promises: (worker, answer) for those who wait until an undo entry is on disk.
         taken: Items that were handed out.
         answered: Items that ended without a worker, since their results were known.
         given_back: Items that came back unstarted.
@@ -43,6 +45,7 @@ class Round:
     departed: list[tuple[Member, Died]] = field(default_factory=list)
     outgoing: list[tuple[int, Claim, dict[int, float]]] = field(default_factory=list)
     emptied: list[int] = field(default_factory=list)
+    recorded_promises: list[tuple[int, Recorded]] = field(default_factory=list)
     taken: int = 0
     answered: int = 0
     given_back: int = 0

@@ -1,7 +1,9 @@
 """
-One call of ``run``, ``resume`` or ``retry``, from the request to the summary.
+One call of ``run``, ``resume``, ``retry`` or ``rollback``, from the request to the summary.
 
     choose or create the run  →  feeder, pool, coordinator  →  ticks until over or stopped  →  conclude, publish, summarise
+
+Where the end of a run has everything undone, that is a session of its own behind it.
 """
 
 from __future__ import annotations
@@ -10,64 +12,47 @@ import gc
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 from durabatch.clock import monotonic_s, now_us
-from durabatch.engine.active import ActiveRun
 from durabatch.engine.claim import seal_when_exhausted
-from durabatch.engine.conclude import conclude
 from durabatch.engine.status import error_groups, skipped_groups, status
 from durabatch.engine.steer import expire
 from durabatch.errors import LedgerError, RunHaltedError
-from durabatch.flow.halting import tolerated
 from durabatch.ledger import run
 from durabatch.ledger.connection import Connection
-from durabatch.limits import Limit
-from durabatch.models import RunSettings, Summary
+from durabatch.models import Progress, Summary
 from durabatch.provenance import cache_identity
-from durabatch.runner.beginning import first_phase, handling
-from durabatch.runner.cancelling import cancel_open_items
-from durabatch.runner.choosing import BAD_INPUT, Choice, Peeked, choose, peek
+from durabatch.runner.beginning import first_phase, handling, limited
+from durabatch.runner.choosing import Choice, Peeked, choose, peek
 from durabatch.runner.coordinator import Coordinator
 from durabatch.runner.delivering import EndCommand, deliverer_of
+from durabatch.runner.ending import HALTED, own_code, verdict, write_end
 from durabatch.runner.governing import Governor
 from durabatch.runner.kinds import kind_of
 from durabatch.runner.obeying import Obedience
 from durabatch.runner.opening import OwnedLedger, owned_ledger
 from durabatch.runner.pace import Pace
-from durabatch.runner.pool import Pool
+from durabatch.runner.parts import Parts
 from durabatch.runner.pools import make_pool
 from durabatch.runner.publishing import Publisher
 from durabatch.runner.request import RunRequest
+from durabatch.runner.rolling_back import choose_rollback, rolled_back, settled_end, undone_by
 from durabatch.runner.room import Room
 from durabatch.runner.shell import ShellCommand
 from durabatch.runner.signals import Signals
-from durabatch.runner.telling import progress_of, reason_of, resuming_text, stopping_text
+from durabatch.runner.telling import progress_of, reason_of, resuming_text, rolling_back_text, stopping_text
+from durabatch.runner.undoing import Undone
 from durabatch.states import RunState
 
 __all__ = ["Session", "execute"]
 
-#: Exit code of a run that stopped before its end and can be resumed.
-HALTED = 3
-#: Exit code of a run that was cancelled.
-CANCELLED = 1
+#: Exit codes above it tell the signal that ended the command.
+FIRST_SIGNAL = 128
 #: Groups of errors in a summary.
 SUMMARY_GROUPS = 20
 #: Seconds between two looks at signals while batches are delivered at the end.
 WAIT_S = 0.25
-
-
-@dataclass(slots=True)
-class Parts:
-    """What works together during one session."""
-
-    owned: OwnedLedger
-    choice: Choice
-    coordinator: Coordinator
-    publisher: Publisher
-    pool: Pool
-    pace: Pace
-    signals: Signals
 
 
 class Session:
@@ -85,6 +70,9 @@ class Session:
         #: Id of the run, once it was chosen.
         self.run_id = 0
         self.told_signal = False
+        #: Something is to be undone now that the run has ended.
+        self.owes = False
+        self.workers = 1
         #: Tells the command of --on-end how the run went, once the ledger is free.
         self.ending: EndCommand | None = None
 
@@ -100,6 +88,8 @@ class Session:
         peeked = peek(self.request)
         try:
             yield from self.ticks_of(peeked)
+            if self.owes and self.summary is not None:
+                self.summary = self.undo(self.summary)
         finally:
             if self.ending is not None and os.getpid() == self.pid:
                 self.ending()
@@ -107,23 +97,32 @@ class Session:
     def ticks_of(self, peeked: Peeked | None) -> Generator[tuple[Connection, list[int]], None, None]:
         """Do what ``ticks`` does, while the ledger is ours."""
         with owned_ledger(self.request) as owned, ExitStack() as stack:
-            choice = choose(owned.connection, self.request, peeked)
+            choice = self.choose(owned, peeked)
             self.run_id = choice.active.run_id
             if choice.nothing_to_do:
                 self.publish_rest(owned, choice)
-                self.summary = self.summarise(owned, choice, None, exit_code=finished_code(choice.active, choice.settings))
+                self.summary = self.summarise(owned, choice, None, exit_code=own_code(owned.connection, choice))
                 return
             owned.describe(choice.active.name)
             if choice.ended_before is not None:
-                self.request.note(resuming_text(choice.active))
+                self.request.note(rolling_back_text(choice.active) if choice.is_rollback else resuming_text(choice.active))
             stack.enter_context(calm_collector())
             parts = self.assemble(owned, choice, stack)
             yield from self.work(parts)
             self.summary = self.finish(parts)
 
+    def choose(self, owned: OwnedLedger, peeked: Peeked | None) -> Choice:
+        """Return the run that is meant, with what is to be done with it on disk."""
+        if self.request.verb == "rollback":
+            return choose_rollback(owned.connection, self.request)
+        choice = choose(owned.connection, self.request, peeked)
+        choice.undone_before = choice.active.view().undone
+        return choice
+
     def assemble(self, owned: OwnedLedger, choice: Choice, stack: ExitStack) -> Parts:
         """Make the pool and what surrounds it; *stack* takes all of it down again."""
-        ledger, settings, request = owned.connection, choice.settings, self.request
+        ledger, settings, request = owned.connection, limited(choice.settings), self.request
+        self.workers = settings.workers
         signals = stack.enter_context(Signals(patience=3 if settings.workers else 2))
         if settings.cache and cache_identity(choice.handler, choice.provenance) is None:
             request.note("--cache: the handler declares no version and has no code that can be read, so its results are not used again")
@@ -191,7 +190,7 @@ class Session:
         checking = coordinator.checking
         if checking is None or coordinator.stopping is not None:
             return True
-        coordinator.go_on_with(handling(parts.owned.connection, parts.choice))
+        coordinator.go_on_with(handling(parts.owned.connection, parts.choice, coordinator.flow))
         if checking.skipped:
             self.request.note(f"preflight: {checking.skipped:,} of {parts.choice.active.total_count:,} items are skipped")
         if self.request.preflight_only:
@@ -239,7 +238,12 @@ class Session:
     def tell(self, parts: Parts) -> None:
         """Emit progress, a few times a second."""
         if self.request.on_progress is not None and parts.pace.wants_to_tell():
-            self.request.on_progress(progress_of(parts.choice.active, parts.pace))
+            self.request.on_progress(self.progress(parts))
+
+    def progress(self, parts: Parts) -> Progress:
+        """Return what a progress line shows now."""
+        undone = undone_by(parts.coordinator.phase) if parts.choice.is_rollback else None
+        return progress_of(parts.choice.active, parts.pace, undone)
 
     def finish(self, parts: Parts) -> Summary:
         """Write out what is left, give the run its end, and sum up."""
@@ -251,13 +255,14 @@ class Session:
         except Exception as error:
             self.leave(parts, reason_of(error, parts.publisher.failure))
             raise
-        state, reason, exit_code = self.verdict(parts)
-        self.conclude(parts, state, reason, exit_code)
+        end = settled_end(parts.owned.connection, parts.choice.active, parts.coordinator.flow, verdict(parts))
+        exit_code = end[2]
+        self.conclude(parts, *end)
         parts.coordinator.room.until_done(parts.publisher.finish)
         self.end(parts)
         if self.request.on_progress is not None:
-            self.request.on_progress(progress_of(parts.choice.active, parts.pace))
-        return self.summarise(parts.owned, parts.choice, parts.pace, exit_code=exit_code)
+            self.request.on_progress(self.progress(parts))
+        return self.summarise(parts.owned, parts.choice, parts.pace, exit_code=exit_code, undone=undone_by(parts.coordinator.phase))
 
     def let_out(self, parts: Parts) -> None:
         """
@@ -281,43 +286,26 @@ class Session:
             folder = os.path.dirname(parts.owned.connection.files.ledger)
             self.ending = EndCommand(ShellCommand(settings.end_command, folder), publisher.summary(), settings.output, self.request.note)
 
-    def verdict(self, parts: Parts) -> tuple[RunState, str | None, int]:
-        """Return state, reason and exit code of a run that has stopped."""
-        feeder, active, stopping = parts.choice.feeder, parts.choice.active, parts.coordinator.stopping
-        if parts.signals.count:
-            return RunState.HALTED, f"stopped by {parts.signals.name}", parts.signals.exit_code
-        if stopping is not None and stopping.cancelled:
-            return RunState.CANCELLED, stopping.reason, CANCELLED
-        if parts.publisher.failure is not None:
-            return RunState.HALTED, parts.publisher.failure.reason, HALTED
-        if stopping is not None and (active.open_count or not active.intake_complete):
-            code = finished_code(active, parts.choice.settings) if stopping.exit_code is None else stopping.exit_code
-            return RunState.HALTED, stopping.reason, code
-        if feeder is not None and feeder.problem is not None:
-            return RunState.HALTED, f"{BAD_INPUT}{feeder.problem.what}", HALTED
-        if parts.choice.left_alone is not None and active.open_count:
-            return RunState.HALTED, parts.choice.left_alone, HALTED
-        if not active.intake_complete:
-            return RunState.HALTED, "intake is incomplete: start the same command again with its input", HALTED
-        return RunState.FINISHED, None, finished_code(active, parts.choice.settings)
-
     def conclude(self, parts: Parts, state: RunState, reason: str | None, exit_code: int) -> None:
         """Record the end and move the log into the ledger."""
         parts.pool.close(parts.choice.settings.term_grace_s)
-        parts.coordinator.room.until_done(lambda: self.write_end(parts, state, reason, exit_code))
+        self.owes = parts.coordinator.room.until_done(lambda: write_end(parts, (state, reason, exit_code)))
 
-    def write_end(self, parts: Parts, state: RunState, reason: str | None, exit_code: int) -> None:
-        """Write the end into the ledger; a second time changes nothing."""
-        ledger, active = parts.owned.connection, parts.choice.active
-        if state == RunState.CANCELLED:
-            cancel_open_items(ledger, active)
-        parts.coordinator.phase.end()
-        conclude(ledger, active, state, reason=reason, exit_code=exit_code, elapsed_us=parts.pace.elapsed_us, now_us=now_us())
-        ledger.checkpoint(truncate=True)
+    def undo(self, summary: Summary) -> Summary:
+        """Undo what the end of the run has marked; return the summary with what became of the run by that."""
+        self.request.note(f"undoing what {'was left behind' if summary.status.state == RunState.CANCELLED else 'the run did'}")
+        request = replace(
+            self.request, verb="rollback", run=self.run_id, scope=None, source=None, overrides={"workers": self.workers}, keep_going=True,
+            trust_ledger=True, on_batch=None,
+        )  # fmt: skip
+        undone = execute(request)
+        code = undone.exit_code if undone.exit_code > FIRST_SIGNAL else summary.exit_code or undone.exit_code
+        return replace(summary, status=undone.status, rolled_back=undone.rolled_back, exit_code=code)
 
-    def summarise(self, owned: OwnedLedger, choice: Choice, pace: Pace | None, *, exit_code: int) -> Summary:
+    def summarise(self, owned: OwnedLedger, choice: Choice, pace: Pace | None, *, exit_code: int, undone: Undone | None = None) -> Summary:
         """Return what this call did."""
         ledger, run_id = owned.connection, choice.active.run_id
+        items = choice.active.view().undone - choice.undone_before
         first_s = pace.first_result_s if pace else None
         return Summary(
             status=status(ledger, run_id),
@@ -331,6 +319,7 @@ class Session:
             startup_s=(pace.first_dispatch_s - self.called_s) if pace and pace.first_dispatch_s else 0.0,
             first_result_s=first_s - self.called_s if first_s else None,
             work_s=pace.work_s if pace else 0.0,
+            rolled_back=rolled_back(ledger, run_id, undone or Undone(), items) if choice.is_rollback or (undone and undone.steps) else None,
         )
 
 
@@ -365,12 +354,3 @@ def calm_collector() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-def finished_code(active: ActiveRun, settings: RunSettings) -> int:
-    """Return 1 when more items of a finished run failed or were cancelled than is tolerated, else 0; those that the input lost are neither."""
-    counts = active.view()
-    limit = Limit.parse(settings.tolerate, option="--tolerate") if settings.tolerate else None
-    return int(
-        not tolerated(limit, counts.total - active.gone_count, counts.failed + counts.quarantined + counts.cancelled - active.gone_count)
-    )

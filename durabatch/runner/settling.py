@@ -34,7 +34,7 @@ from durabatch.runner.amending import MODES, apply, is_half_done, note_in_line
 from durabatch.runner.feeding import Feeder
 from durabatch.runner.request import RunRequest
 
-__all__ = ["BAD_INPUT", "CHOICES", "Settled", "check_choice", "has_ended", "is_as_recorded", "make_plan", "settle", "settle_version"]
+__all__ = ["BAD_INPUT", "CHOICES", "Settled", "check_choice", "check_undo", "has_ended", "is_as_recorded", "make_plan", "settle", "settle_version"]
 
 #: What a run's reason starts with when its input was bad; the corrected input may differ from the recorded one.
 BAD_INPUT = "bad input: "
@@ -85,7 +85,7 @@ def settle(ledger: Connection, request: RunRequest, row: RunRow, feeder: Feeder,
     for sentence in differences(row.provenance, now):
         request.note(sentence)
     if choice in MODES and (is_half_done(row) or not source.repeatable):
-        apply(ledger, feeder, choice, request.note)
+        apply(ledger, feeder, choice, request.note, undo=request.undo)
     elif not is_as_recorded(row, fingerprint, request.source_spec) or (choice in MODES and row.intake.get("by_plan")):
         continuation = surveyed(ledger, feeder.opened, row, plan, request.note)
         is_in_line = continuation is None and not (plan.is_changed or has_ended(row))
@@ -99,9 +99,9 @@ def settle(ledger: Connection, request: RunRequest, row: RunRow, feeder: Feeder,
         note_in_line(ledger, feeder.active)
     if plan.is_changed or (choice == "source" and row.intake.get("kept") and source.repeatable):
         request.note(f"the input has changed: {plan.sentence()}" if plan.is_changed else "what was gone and had been kept is cancelled")
-        apply(ledger, feeder, str(choice), request.note)
+        apply(ledger, feeder, str(choice), request.note, undo=request.undo)
     if plan.is_new_version:
-        redo_all(ledger, feeder.active, request.note)
+        redo_all(ledger, feeder.active, request)
     return as_recorded
 
 
@@ -115,15 +115,15 @@ def settle_version(ledger: Connection, request: RunRequest, row: RunRow, active:
     if plan.needs_choice and request.on_change is None:
         raise refusal(plan)
     if plan.is_new_version:
-        redo_all(ledger, active, request.note)
+        redo_all(ledger, active, request)
     return Settled(provenance=now)
 
 
-def redo_all(ledger: Connection, active: ActiveRun, note: Callable[[str], None]) -> None:
+def redo_all(ledger: Connection, active: ActiveRun, request: RunRequest) -> None:
     """Have every finished item run again: its result is of another version of the handler."""
-    again = redo_finished(ledger, active.run_id, now_us=now_us())
+    again = redo_finished(ledger, active.run_id, now_us=now_us(), undo=request.undo)
     reload(ledger, active)
-    note(f"{again:,} finished items run again, with the new version")
+    request.note(f"{again:,} finished items run again, with the new version")
 
 
 def check_choice(choice: str | None) -> None:
@@ -132,6 +132,15 @@ def check_choice(choice: str | None) -> None:
         raise UsageError(
             f"--on-change: {choice!r} is none of {', '.join(CHOICES)}, and no file",
             did_you_mean(choice, CHOICES) or "A plan is written by `durabatch plan --output plan.csv`.",
+        )
+
+
+def check_undo(request: RunRequest) -> None:
+    """Raise UsageError when what items did is to be undone, and nothing is said that would have them run again."""
+    if request.undo and request.on_change is None and request.from_item is None and request.from_batch is None:
+        raise UsageError(
+            "--undo: nothing is said that would have items run again",
+            "Give --from-item, --from-batch or --on-change with it; `durabatch rollback` undoes, and runs nothing.",
         )
 
 

@@ -29,6 +29,7 @@ from durabatch.ledger.reader import Reader
 from durabatch.ledger.schema import SCHEMA_VERSION
 from durabatch.models import RunStatus
 from durabatch.runner.orders import REFUSED, Verb, argument_of
+from durabatch.runner.trusting import refuse_transaction
 from durabatch.states import RunState
 
 __all__ = ["Answer", "steered"]
@@ -78,11 +79,12 @@ def steered(
     Raises:
         LedgerError: Nobody works on the run, or the one who does has not answered. An order that was not answered stays, and is carried
             out as soon as that is possible.
-        UsageError: *words* are wrong, there is no such run, or the coordinator refuses the order.
+        UsageError: *words* are wrong, there is no such run or it is a transaction, or the coordinator refuses the order.
     """
     argument = argument_of(verb, words)
     desk = Desk(os.fspath(path), allow_network_fs, on_note)
     found = desk.at_work(wanted)
+    refuse_transaction(found, verb)
     if found.state in LIVE:
         return desk.ordered(found, verb, argument)
     if verb == "cancel":

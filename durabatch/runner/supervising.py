@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from durabatch.clock import monotonic_s
-from durabatch.models import RunSettings
 from durabatch.runner.crew import Crew, Doom, Member
 from durabatch.runner.pool import Pool
+from durabatch.settings import RunSettings
 from durabatch.workers.cells import Cell
 from durabatch.workers.failure import timeout_text
 from durabatch.workers.protocol import Ask

@@ -8,11 +8,13 @@ from durabatch.engine.active import ActiveRun
 from durabatch.engine.status import eta_s
 from durabatch.errors import OutputError
 from durabatch.limits import shown_duration
-from durabatch.models import Progress, RunSettings
+from durabatch.models import Progress
 from durabatch.runner.delivering import Failure
 from durabatch.runner.pace import Pace
+from durabatch.runner.undoing import Undone
+from durabatch.settings import RunSettings
 
-__all__ = ["progress_of", "reason_of", "resuming_text", "stopping_text"]
+__all__ = ["progress_of", "reason_of", "resuming_text", "rolling_back_text", "stopping_text"]
 
 
 def reason_of(error: Exception, failure: Failure | None) -> str:
@@ -30,6 +32,12 @@ def resuming_text(active: ActiveRun) -> str:
     return f"resuming: {counts.ended - failed:,} done, {failed:,} failed, {counts.left:,} left{more}"
 
 
+def rolling_back_text(active: ActiveRun) -> str:
+    """Return what a person is told when what a run did is undone."""
+    steps, items = active.wanted_count, active.undoing_count
+    return f"rolling back: {steps:,} step{'' if steps == 1 else 's'} of {items:,} item{'' if items == 1 else 's'}"
+
+
 def stopping_text(active: ActiveRun, settings: RunSettings) -> str:
     """Return what a person is told at the first signal."""
     counts = active.view()
@@ -40,8 +48,8 @@ def stopping_text(active: ActiveRun, settings: RunSettings) -> str:
     )
 
 
-def progress_of(active: ActiveRun, pace: Pace) -> Progress:
-    """Return what a progress line shows now."""
+def progress_of(active: ActiveRun, pace: Pace, undone: Undone | None = None) -> Progress:
+    """Return what a progress line shows now; of a run that is rolled back with what was *undone* so far."""
     counts = active.view()
     return Progress(
         run_name=active.name,
@@ -51,4 +59,5 @@ def progress_of(active: ActiveRun, pace: Pace) -> Progress:
         eta_s=eta_s(counts.left, pace.rate, complete=active.intake_complete),
         elapsed_s=pace.elapsed_us / 1e6,
         batch_count=active.batch_count,
+        undoing=None if undone is None else (undone.ended, undone.ended + active.wanted_count),
     )

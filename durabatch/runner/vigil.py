@@ -18,9 +18,9 @@ from durabatch.errors import UsageError
 from durabatch.ledger import queue
 from durabatch.ledger.connection import Connection
 from durabatch.limits import shown_duration
-from durabatch.models import RunSettings
 from durabatch.runner.pool import Event, Pool
 from durabatch.runner.room import Room
+from durabatch.settings import RunSettings
 
 __all__ = ["Vigil", "refuse_unfit"]
 

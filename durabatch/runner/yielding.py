@@ -55,6 +55,10 @@ def raise_for(summary: Summary) -> None:
         raise SystemExit(summary.exit_code)
     if summary.exit_code == 3:
         raise RunHaltedError(f"run {summary.status.name} halted: {summary.status.reason}", "The same call goes on.")
+    if summary.status.state == RunState.ROLLED_BACK:
+        raise RunHaltedError(
+            f"run {summary.status.name} was rolled back: {summary.status.reason}", "`fresh=True` starts the next run of that name."
+        )
     if summary.status.state == RunState.CANCELLED:
         raise RunHaltedError(
             f"run {summary.status.name} is cancelled: {summary.status.reason}", "`fresh=True` starts the next run of that name."

@@ -26,7 +26,8 @@ class Waiting:
     Attributes:
         outcomes: Where the ends of its items go.
         slices: Pairs of batch id and items.
-        check: Whether the items are for the preflight check.
+        task: What is done with the items.
+        blobs: The old contents that undo steps need, packed, by the number of the step.
         ends_s: When, on the monotonic clock, those items have to end that have a deadline of their own.
         open_count: Items that have neither ended nor come back, where items are taken one by one.
     """
@@ -35,7 +36,8 @@ class Waiting:
         self.dispatch_id = dispatch.dispatch_id
         self.outcomes = outcomes
         self.slices = [(group.batch_id, deque(group.items)) for group in dispatch.groups]
-        self.check = dispatch.check
+        self.task = dispatch.task
+        self.blobs = dispatch.blobs
         self.open_count = sum(len(items) for _, items in self.slices)
         self.ends_s = {item_id: monotonic() + left_s for item_id, left_s in dispatch.limits.items()} if dispatch.limits else {}
 

@@ -41,6 +41,8 @@ class Cell:
     """
     One thing that a worker does. ``pid`` and ``start_ticks`` name the process; ``item_id`` is None between items.
 
+    That of an undo step is the number of its entry below zero.
+
     ``started_at_us`` is the wall-clock instant at which the handler was called, in UTC microseconds; ``monotonic_us`` the same instant on
     the monotonic clock, which all processes of one boot share.
     """
@@ -155,7 +157,7 @@ class Cells:
         pid, start_ticks, item_id, dispatch_id, number, started_at_us, monotonic_us, again = CELL.unpack_from(
             self._mapped, self._offset(index)
         )
-        if item_id <= 0 or item_id != again:
+        if item_id == 0 or item_id != again:
             return Cell(index, pid, start_ticks, None, 0, 0, 0)
         return Cell(index, pid, start_ticks, item_id, dispatch_id, number, started_at_us, monotonic_us)
 
@@ -170,7 +172,7 @@ class Cells:
         return [
             Cell(index, *fields[:7])
             for index, fields in enumerate(CELL.iter_unpack(raw), first)
-            if fields[ITEM] > 0 and fields[ITEM] == fields[ITEM_AGAIN]
+            if fields[ITEM] != 0 and fields[ITEM] == fields[ITEM_AGAIN]
         ]
 
     def read(self) -> list[Cell]:

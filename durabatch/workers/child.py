@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from durabatch.workers.allowance import End
 from durabatch.workers.capture import Capture
@@ -27,7 +28,7 @@ from durabatch.workers.failure import timeout_text
 from durabatch.workers.outcomes import RSS_UNIT
 from durabatch.workers.surroundings import end_marked
 
-__all__ = ["Child", "Ended"]
+__all__ = ["Child", "Ended", "Service"]
 
 READ_BYTES = 256 * 1024
 #: How long output is waited for after the command has ended and its leftovers were killed.
@@ -60,6 +61,23 @@ class Ended:
     ended_by: str | None
 
 
+class Service(Protocol):
+    """What a command may ask for while it runs."""
+
+    @property
+    def descriptor(self) -> int:
+        """The end of it that the command inherits, under this number."""
+        ...
+
+    def fileno(self) -> int:
+        """Return what becomes readable when something is asked."""
+        ...
+
+    def serve(self) -> None:
+        """Take in what was asked, without waiting."""
+        ...
+
+
 class Child:
     """
     A command that was started.
@@ -72,6 +90,7 @@ class Child:
         marker: By which processes are found that left its group.
         cpu_limit_s: Processor seconds it may take.
         own_group: It leads a process group. Otherwise what it leaves behind is left alone.
+        service: What it may ask for.
 
     Raises:
         CommandError: It could not be started.
@@ -87,15 +106,19 @@ class Child:
         marker: str,
         cpu_limit_s: float | None,
         own_group: bool,
+        service: Service | None = None,
     ) -> None:
         self._marker = marker
         self._cpu_limit_s = cpu_limit_s
         self._own_group = own_group
+        self._service = service
+        inherited = () if service is None else (service.descriptor,)
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
         full = argv if cpu_limit_s is None else limited(argv, cpu_limit_s, environment.get("PATH"))
         try:
             self._process = subprocess.Popen(
-                full, env=environment, stdin=null, stdout=pipe, stderr=pipe, bufsize=0, process_group=0 if own_group else None
+                full, env=environment, stdin=null, stdout=pipe, stderr=pipe, bufsize=0, process_group=0 if own_group else None,
+                pass_fds=inherited,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             raise CommandError(f"cannot start {argv[0]}: {getattr(error, 'strerror', None) or error}") from error
@@ -105,6 +128,8 @@ class Child:
         self._poll = select.poll()
         for descriptor in self._captures:
             self._poll.register(descriptor, select.POLLIN)
+        if service is not None:
+            self._poll.register(service.fileno(), select.POLLIN)
 
     def run(self, limit: Callable[[], End | None] | None, grace_s: float) -> Ended:
         """
@@ -154,6 +179,8 @@ class Child:
                         return timeout_text(end[1], deadline=end[2])
                 ready = [descriptor for descriptor, _ in self._poll.poll(math.ceil(wait_s * 1000))]
                 self._read(ready)
+                if self._service is not None and self._service.fileno() in ready:
+                    self._service.serve()
                 if ended_fd in ready:
                     return None
             return None
@@ -163,6 +190,8 @@ class Child:
 
     def _read_to_the_end(self, *, is_late: bool) -> None:
         """Read what is there when the process has ended, and end what it left behind."""
+        if self._service is not None:
+            self._poll.unregister(self._service.fileno())
         self._read_rest(0.0)
         if not (self._captures or is_late):
             return

@@ -10,10 +10,14 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from durabatch.errors import UsageError
+from durabatch.errors import UndoError, UsageError
 from durabatch.workers.allowance import End
+
+if TYPE_CHECKING:
+    from durabatch.workers.promises import Promises, UndoLog
+    from durabatch.workers.protocol import Recorded
 
 __all__ = ["Context", "unknown_resource"]
 
@@ -37,6 +41,8 @@ class Context:
         attempt: Number of this try, from 1.
         run_name: Name of the run.
         open_resource: Finds what ``resource`` returns; without it there is nothing.
+        promises: Where undo entries are recorded; without it none can be.
+        dispatch_id: What the worker got the item with.
 
     Attributes:
         cancelled: True once the attempt was told to end, since its time is up: a value no longer counts. For async handlers that catch the
@@ -44,10 +50,23 @@ class Context:
         spent: What ``spend`` has noted so far, by unit; None as long as that is nothing.
     """
 
-    __slots__ = ("_limit", "_open_resource", "attempt", "cancelled", "item_id", "item_key", "run_name", "spent")
+    __slots__ = (
+        "_dispatch_id", "_limit", "_old", "_open_resource", "_promises", "_undo_log", "attempt", "cancelled", "item_id", "item_key", "run_name",
+        "spent",
+    )  # fmt: skip
+
+    #: The old content that an undo step needs, packed; there for steps alone.
+    _old: bytes | None
 
     def __init__(
-        self, item_id: int, item_key: str, attempt: int, run_name: str, open_resource: Callable[[str], object] = _no_resource
+        self,
+        item_id: int,
+        item_key: str,
+        attempt: int,
+        run_name: str,
+        open_resource: Callable[[str], object] = _no_resource,
+        promises: Promises | None = None,
+        dispatch_id: int = 0,
     ) -> None:
         self.item_id = item_id
         self.item_key = item_key
@@ -58,6 +77,21 @@ class Context:
         #: Asked again and again while a command runs: when it has to end.
         self._limit: Callable[[], End | None] | None = None
         self._open_resource = open_resource
+        self._promises = promises
+        self._dispatch_id = dispatch_id
+        self._undo_log: UndoLog | None = None
+
+    @property
+    def files(self) -> Any:
+        """
+        File operations that can be undone: ``write``, ``replace``, ``move``, ``mkdir``, ``remove``; see :class:`durabatch.workers.files.Files`.
+
+        Each records what undoes it, with the old content, before it touches anything. In async handlers each is to be awaited.
+
+        Raises:
+            UndoError: This is no attempt of a run.
+        """
+        return self._log("ctx.files").files(self.run_name)
 
     @property
     def idempotency_key(self) -> str:
@@ -78,6 +112,22 @@ class Context:
             UsageError: The handler declares nothing of that name.
         """
         return self._open_resource(name)
+
+    def undo(self, action: str, /, **arguments: Any) -> Any:
+        """
+        Record what takes back an effect, to be called before the effect: the entry is on disk on return. Async handlers await it.
+
+        It is undone when this attempt does not succeed, and when the item is rolled back. Whether the effect happened is not known then.
+
+        Args:
+            action: Name of a registered action, see :func:`durabatch.undo_action`.
+            arguments: What the action is called with, kept as JSON, at most 64 KiB.
+
+        Raises:
+            UndoError: Nothing was recorded: no such action, other arguments than it takes, or ones that JSON cannot hold; the attempt is
+                over; or this is no attempt of a run. The effect must not happen.
+        """
+        return self._log("ctx.undo").undo(action, arguments)
 
     def spend(self, **amounts: float) -> None:
         """
@@ -102,6 +152,25 @@ class Context:
         key = self.item_key if self.item_key.isprintable() else repr(self.item_key)
         sys.stderr.write("".join(f"[{key}] {line}\n" for line in str(text).splitlines() or [""]))
         sys.stderr.flush()
+
+    def _log(self, what: str) -> UndoLog:
+        """Return the undo log of the attempt; UndoError, about *what* was asked for, where there is none."""
+        if self._undo_log is None:
+            if self._promises is None:
+                raise UndoError(f"{what} works only in an attempt of a run, not in a preflight check and not outside of a run")
+            self._undo_log = self._promises.make_log(self._dispatch_id, self.item_id, self.attempt)
+        return self._undo_log
+
+    def _promise(
+        self, action: str, arguments: str, answered: Callable[[Recorded], None], *, is_irreversible: bool = False
+    ) -> None:
+        """Send an undo entry with arguments as JSON text, and return; *answered* is called once, in whatever thread. UndoError: not sent."""
+        self._log("undo-log").post(action, arguments, answered, is_irreversible=is_irreversible)
+
+    def _end(self, *, has_failed: bool) -> None:
+        """Have no more undo entries recorded; UndoError when the attempt has succeeded and something was not awaited."""
+        if self._undo_log is not None:
+            self._undo_log.end(has_failed=has_failed)
 
     def __repr__(self) -> str:
         return f"Context(item_id={self.item_id}, item_key={self.item_key!r}, attempt={self.attempt}, run_name={self.run_name!r})"

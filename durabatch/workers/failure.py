@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from durabatch.errors import ResultTooLargeError
-from durabatch.verdicts import Fail, Skip, Snooze, Verdict
+from durabatch.errors import ResultTooLargeError, UndoError
+from durabatch.verdicts import Fail, Irreversible, Skip, Snooze, Verdict
 from durabatch.workers.command_error import CommandError, CommandTimeoutError
 from durabatch.workers.grouping import group_of
-from durabatch.workers.protocol import Failure, Work
+from durabatch.workers.protocol import Failure, Task, Work
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -49,20 +49,23 @@ PACKAGE = str(Path(__file__).resolve().parents[1]) + "/"
 
 
 def failure_of(
-    error: BaseException, work: Work, *, worker: int, started_at_us: int, duration_us: int, ended_by: str | None = None, check: bool = False
+    error: BaseException, work: Work, *, worker: int, started_at_us: int, duration_us: int, ended_by: str | None = None, task: Task = "run"
 ) -> Failure:
     """
     Return the record of a try that ended with *error*. Never raises, whatever the exception's methods do.
 
     Args:
         ended_by: Which limit ended the try from outside, in words, see :func:`timeout_text`; None when it ended by itself.
-        check: The try was one of the preflight check, which can only say that the item is to be skipped.
+        task: A try of the preflight check can only say that the item is to be skipped, and an UndoError of an undo step is its last word,
+            unless it says that it is not.
     """
     if isinstance(error, CommandTimeoutError):
         ended_by = message_of(error)
     facts: dict[str, Any] = facts_of(error) if ended_by is None else timeout_facts(ended_by, error)
-    if check:
+    if task == "check":
         facts = refusal_facts(error, ended_by)
+    if task == "undo" and ended_by is None and isinstance(error, UndoError):
+        facts["retryable"] = error.retryable
     if isinstance(error, CommandError):
         facts |= {name: getattr(error, name) for name in ("exit_code", "stdout_tail", "stderr_tail", "peak_rss_bytes")}
     facts.setdefault("error_group", group_of(facts["error_type"], facts["message"]) if facts["error_type"] else "")
@@ -83,7 +86,7 @@ def facts_of(error: BaseException) -> dict[str, Any]:
         "traceback": traceback_of(error),
     }
     if isinstance(error, Verdict):
-        facts |= {"after_s": error.after_s, "retryable": not isinstance(error, Fail)}
+        facts |= {"after_s": error.after_s, "retryable": not isinstance(error, Fail | Irreversible)}
     return facts | {"kinds": kinds_of(error)}
 
 

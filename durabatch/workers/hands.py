@@ -50,7 +50,9 @@ class Hands:
         if self._cpu_limit_s is not None:
             restore = partial(self._restore_and_limit, restore, self._cpu_limit_s)
         self._resources = handlers.resources
-        self._runners = [ItemRunner(start, handlers, allowance=allowance, window=window, restore=restore) for window in windows]
+        self._runners = [
+            ItemRunner(start, handlers, allowance=allowance, window=window, restore=restore, promises=link.promises) for window in windows
+        ]
         self._threads: dict[int, threading.Thread] = {}
         self._staffing = threading.Lock()
 

@@ -21,7 +21,8 @@ from durabatch.workers.context import Context
 from durabatch.workers.failure import failure_of
 from durabatch.workers.handlers import Handlers
 from durabatch.workers.outcomes import Outcomes
-from durabatch.workers.protocol import Start, Work
+from durabatch.workers.promises import Promises
+from durabatch.workers.protocol import Start, Task, Work
 
 __all__ = ["ItemRunner"]
 
@@ -36,6 +37,7 @@ class ItemRunner:
         allowance: What a command may take.
         window: Where the item shows, see ``Cells.window``; None shows it nowhere.
         restore: Called before every item, to take back what the handler before it changed in the process; None for inline runs.
+        promises: Where undo entries are recorded; None where none can be.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class ItemRunner:
         allowance: Allowance | None = None,
         window: memoryview | None = None,
         restore: Callable[[], None] | None = None,
+        promises: Promises | None = None,
     ) -> None:
         self.outcomes = Outcomes(start.worker, start.inline_bytes)
         self._worker = start.worker
@@ -59,15 +62,18 @@ class ItemRunner:
         self._wall_offset_us = 0
         self._is_copy = False
         self._ends_s: dict[int, float] = {}
-        self._choose(check=False)
+        self._blobs: dict[int, bytes] = {}
+        self._all_promises = promises
+        self._choose("run")
 
     def begin(self, waiting: Waiting) -> None:
         """Say which dispatch the next items are of."""
         self.outcomes = waiting.outcomes
         self._ends_s = waiting.ends_s
         self._wall_offset_us = (time_ns() - monotonic_ns()) // 1000
-        if waiting.check is not self._is_check:
-            self._choose(check=waiting.check)
+        self._blobs = waiting.blobs
+        if waiting.task != self._task:
+            self._choose(waiting.task)
 
     def run(self, batch_id: int, work: Work) -> None:
         """Run one item. Its outcome is in ``outcomes`` on return, while the cell still shows it: the next item or ``leave`` changes that."""
@@ -81,10 +87,13 @@ class ItemRunner:
         context = returned = None
         try:
             if self._takes_context:
-                context = Context(item_id, key, number, self._run_name, self._resource)
-                if self._is_command:
+                context = Context(item_id, key, number, self._run_name, self._resource, self._promises, self.outcomes.dispatch_id)
+                if self._is_special:
                     context._limit = partial(self._allowance.end, begun / 1e9, self._ends_s.get(item_id))
+                    context._old = self._blobs.get(item_id)
             returned = self._call(payload, context)
+            if context is not None and context._undo_log is not None:
+                context._end(has_failed=False)
             value = encode_value(returned, limit_bytes=self._limit_bytes)
             duration_us = (monotonic_ns() - begun) // 1000
         except BaseException as error:  # noqa: BLE001 - SystemExit, KeyboardInterrupt and GeneratorExit end the item like any other exception
@@ -109,20 +118,24 @@ class ItemRunner:
         """
         self._is_copy = True
 
-    def _choose(self, *, check: bool) -> None:
-        handler = self._handlers.of(check=check)
-        self._is_check = check
+    def _choose(self, task: Task) -> None:
+        handler = self._handlers.of(task)
+        self._task: Task = task
         self._call = handler.call
         self._takes_context = handler.takes_context
-        self._is_command = handler.is_command
+        #: Neither a function of the user's that is called with an item, nor a check.
+        self._is_special = handler.is_command or task == "undo"
+        self._promises = self._all_promises if task == "run" else None
 
     def _fail(self, error: BaseException, work: Work, context: Context | None, started_at_us: int, duration_us: int) -> None:
         if self._is_copy:
             os._exit(1)
-        if context is not None and context.spent is not None:
-            self.outcomes.spend(work[0], context.spent)
+        if context is not None:
+            context._end(has_failed=True)
+            if context.spent is not None:
+                self.outcomes.spend(work[0], context.spent)
         self.outcomes.fail(
             failure_of(
-                error, work, worker=self._worker, started_at_us=started_at_us, duration_us=duration_us, check=self._is_check
+                error, work, worker=self._worker, started_at_us=started_at_us, duration_us=duration_us, task=self._task
             )
         )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from durabatch.workers.backlog import Backlog, Waiting
 from durabatch.workers.outcomes import Outcomes
+from durabatch.workers.promises import Promises
 from durabatch.workers.protocol import (
     Ask,
     Busy,
@@ -27,6 +28,7 @@ from durabatch.workers.protocol import (
     FrameBuffer,
     FromWorker,
     Interrupt,
+    Recorded,
     Release,
     Released,
     Start,
@@ -83,6 +85,7 @@ class Link:
 
     Attributes:
         backlog: Filled here, emptied by the model.
+        promises: Undo entries on their way to the coordinator and back.
         start: There once ``started`` is set.
         is_asleep: Whether the thread waits for nothing but the pipe and has to be woken for a first result.
         is_frozen: Cells stay as they are from here on: the process is about to end.
@@ -90,6 +93,7 @@ class Link:
 
     def __init__(self, inbound: int, outbound: int) -> None:
         self.backlog = Backlog()
+        self.promises = Promises(self.send)
         self.started = threading.Event()
         self.start: Start | None = None
         self.is_asleep = False
@@ -223,12 +227,15 @@ class Link:
                 self.backlog.ask(gc.collect)
             case Ask():
                 self.send(Busy(None if self._model is None else self._model.busy()))
+            case Recorded():
+                self.promises.answer(message)
             case Interrupt():
                 self._interrupt()
             case Stop():
                 self.backlog.stop()
             case Start():
                 self.start = message
+                self.promises.max_undo_bytes = message.max_undo_bytes
                 self.started.set()
 
     def _accept(self, dispatch: Dispatch) -> None:

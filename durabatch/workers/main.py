@@ -108,7 +108,7 @@ def set_up(
     # Here: only an async handler needs a loop.
     from durabatch.workers.tasks import Tasks
 
-    tasks = Tasks(link, link.backlog, start, handlers, allowance, windows, restore)
+    tasks = Tasks(link, link.backlog, start, handlers, allowance, windows, restore, link.promises)
     tasks.set_up()
     return tasks
 

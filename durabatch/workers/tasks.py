@@ -19,17 +19,20 @@ from typing import Any, Protocol
 import msgspec
 
 from durabatch.codec import encode_value
+from durabatch.errors import UndoError
 from durabatch.loading import LoadedHandler
 from durabatch.verdicts import Verdict
 from durabatch.workers.allowance import Allowance
 from durabatch.workers.async_resources import AsyncResources
 from durabatch.workers.attempts import Alarm, Attempt
+from durabatch.workers.awaiting import AsyncUndoLog, on_loop
 from durabatch.workers.backlog import Backlog, Taken, Waiting
 from durabatch.workers.cells import WORK
 from durabatch.workers.context import Context
 from durabatch.workers.failure import failure_of, timeout_text
 from durabatch.workers.handlers import Handlers
 from durabatch.workers.outcomes import Outcomes
+from durabatch.workers.promises import Promises, UndoLog
 from durabatch.workers.protocol import Failure, Start, Work
 
 __all__ = ["Desk", "Tasks"]
@@ -67,6 +70,7 @@ class Tasks:
         allowance: Limits that ``tune`` changes.
         windows: The cells: no more items than these run at once.
         restore: See :class:`~durabatch.workers.item_runner.ItemRunner`.
+        promises: Where undo entries are recorded, from here on by handlers on this loop; None where none can be.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Tasks:
         allowance: Allowance,
         windows: Sequence[memoryview],
         restore: Callable[[], None] | None = None,
+        promises: Promises | None = None,
     ) -> None:
         self.loop = asyncio.new_event_loop()
         self.running: set[Attempt] = set()
@@ -90,6 +95,7 @@ class Tasks:
         self._allowance = allowance
         self._windows = windows
         self._restore = restore
+        self._promises = None if promises is None else on_loop(promises, self.loop)
         #: Cells without an item, the one to be used next at the end.
         self._free = list(range(len(windows)))[::-1]
         self._latest: Waiting | None = None
@@ -177,6 +183,8 @@ class Tasks:
     def close(self) -> None:
         """Cancel what the handlers left running, close the resources, and the loop."""
         self._backlog.notice = lambda: None
+        if self._promises is not None:
+            self._promises.close()
         for part in (self._cancel_rest(), self._resources.stop(), self.loop.shutdown_asyncgens()):
             with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 self.loop.run_until_complete(part)
@@ -207,7 +215,7 @@ class Tasks:
             self._wall_offset_us = (time_ns() - monotonic_ns()) // 1000
         if self._restore is not None:
             self._restore()
-        handler = self._handlers.of(check=True) if waiting.check else self._handlers.handler
+        handler = self._handlers.handler if waiting.task == "run" else self._other(waiting, work)
         attempt = Attempt(slot, waiting, batch_id, work, handler)
         begun_us = attempt.begun // 1000
         attempt.started_at_us = begun_us + self._wall_offset_us
@@ -223,14 +231,21 @@ class Tasks:
             self._arm(attempt)
         task.add_done_callback(partial(self._done, attempt))
 
+    def _other(self, waiting: Waiting, work: Work) -> LoadedHandler:
+        return self._handlers.undoing(work[3]) if waiting.task == "undo" else self._handlers.of(waiting.task)
+
     def _task(self, attempt: Attempt, handler: LoadedHandler, work: Work) -> asyncio.Future[Any]:
+        waiting = attempt.waiting
         if handler.takes_context:
-            attempt.context = Context(work[0], work[2], work[1], self._run_name, self._resources.open)
+            promises = self._promises if waiting.task == "run" else None
+            attempt.context = Context(work[0], work[2], work[1], self._run_name, self._resources.open, promises, waiting.dispatch_id)
+            if waiting.task == "undo":
+                attempt.context._old = waiting.blobs.get(work[0])
         if handler.is_async:
             return asyncio.Task(handler.call(work[3], attempt.context), loop=self.loop)  # type: ignore[arg-type]
-        # A preflight check that is no coroutine: it must not hold up the loop.
+        # A preflight check or an action that is no coroutine: it must not hold up the loop.
         if attempt.context is not None:
-            attempt.context._limit = partial(self._allowance.end, attempt.begun / 1e9, attempt.waiting.ends_s.get(work[0]))
+            attempt.context._limit = partial(self._allowance.end, attempt.begun / 1e9, waiting.ends_s.get(work[0]))
         if self._executor is None:
             self._executor = ThreadPoolExecutor(len(self._windows))
         return self.loop.run_in_executor(self._executor, handler.call, work[3], attempt.context)
@@ -239,12 +254,22 @@ class Tasks:
         """Record the end of an item and begin the next; called by the loop when its task is done."""
         if attempt.is_over:
             return
+        returned = error = None
         try:
             returned = task.result()
-        except BaseException as error:  # noqa: BLE001 - as in ItemRunner.run
-            self._end(attempt, None, error)
+        except BaseException as raised:  # noqa: BLE001 - as in ItemRunner.run
+            error = raised
+        log = None if attempt.context is None else attempt.context._undo_log
+        if isinstance(log, AsyncUndoLog) and log.is_busy:
+            # A file operation that nobody awaited: what comes after the attempt must not begin beside it.
+            error = end_log(log, error)
+            log.when_idle(partial(self._end_late, attempt, error))
         else:
-            self._end(attempt, returned, None)
+            self._end(attempt, returned, error)
+
+    def _end_late(self, attempt: Attempt, error: BaseException | None) -> None:
+        if not attempt.is_over:
+            self._end(attempt, None, error)
 
     def _end(self, attempt: Attempt, returned: object, error: BaseException | None) -> None:
         try:
@@ -268,6 +293,8 @@ class Tasks:
         outcomes, work = attempt.waiting.outcomes, attempt.work
         duration_us = attempt.duration_us
         value = ""
+        if attempt.context is not None and attempt.context._undo_log is not None:
+            error = end_log(attempt.context._undo_log, error)
         if error is None:
             try:
                 value = encode_value(returned, limit_bytes=self._limit_bytes)
@@ -288,7 +315,7 @@ class Tasks:
             started_at_us=attempt.started_at_us,
             duration_us=duration_us,
             ended_by=attempt.ended_by,
-            check=attempt.waiting.check,
+            task=attempt.waiting.task,
         )
 
     def _forget(self, attempt: Attempt) -> None:
@@ -331,3 +358,12 @@ class Tasks:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=self._grace_s)
+
+
+def end_log(log: UndoLog, error: BaseException | None) -> BaseException | None:
+    """Close the undo log of an attempt; return *error*, or else what is wrong with the log."""
+    try:
+        log.end(has_failed=error is not None)
+    except UndoError as unawaited:
+        return unawaited
+    return error

@@ -20,14 +20,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from durabatch.codec import decode_value, encode_value
+from durabatch.codec import decode_value
 from durabatch.errors import HandlerImportError
+from durabatch.placeholders import Placeholder, as_text, field_at, guarded, parts_of, refusal_of
 from durabatch.workers.command_error import CommandError
 from durabatch.workers.context import Context
 
-__all__ = ["ArgvTemplate", "Placeholder", "ShellTemplate", "Values", "check_fields", "environment_of"]
+__all__ = ["ArgvTemplate", "ShellTemplate", "Values", "check_fields", "environment_of"]
 
-TOKEN = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 #: Where a simple command ends in a shell, as far as a ``--`` before a placeholder is concerned.
 COMMAND_END = re.compile(r"[|;&\n(]")
 WORD_START = re.compile(r"(^|\s)\"?$")
@@ -39,15 +39,6 @@ VARIABLE = "DURABATCH_VALUE_"
 #: Where the shell would not expand a variable.
 REFUSED = {"'": "inside single quotes", "\\": "after a backslash"}
 SHELL = "/bin/sh"
-MAX_VALUE_BYTES = 1 << 30
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Placeholder:
-    """A place for a value; ``is_guarded`` when an option could stand there."""
-
-    name: str
-    is_guarded: bool
 
 
 class Values:
@@ -61,13 +52,12 @@ class Values:
     def text(self, place: Placeholder) -> str:
         """Return the text for *place*; CommandError when there is none or it is not safe there."""
         text = self._look_up(place.name)
-        if "\0" in text:
-            raise CommandError(f"the value of {{{place.name}}} holds a NUL character, which no command can be given")
-        if not place.is_guarded or not text.startswith("-"):
-            return text
-        if self._is_file and place.name in PATH_NAMES:
-            return f"./{text}"
-        raise CommandError(f"the value of {{{place.name}}}, {text[:100]!r}, would be read as an option. Put -- before the placeholder")
+        if place.is_guarded and self._is_file and place.name in PATH_NAMES and text.startswith("-"):
+            text = f"./{text}"
+        refusal = refusal_of(text, place)
+        if refusal is not None:
+            raise CommandError(refusal)
+        return text
 
     def _look_up(self, name: str) -> str:
         if name == "":
@@ -139,35 +129,10 @@ def check_fields(argv: Sequence[str], payload: str) -> None:
 
 def field_of(item: object, name: str) -> object:
     """Return the field *name* of an item, a dotted one from inside it; CommandError when there is none."""
-    if isinstance(item, dict) and name in item:
-        return item[name]
-    value: Any = item
-    for part in name.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise CommandError(f"the item has no field {name!r}. A brace itself is written {{{{ or }}}}")
-        value = value[part]
-    return value
-
-
-def parts_of(text: str) -> list[str | Placeholder]:
-    """Return *text* as literal texts and (unguarded) placeholders; HandlerImportError on a lone brace."""
-    parts: list[str | Placeholder] = []
-    for token in filter(None, TOKEN.split(text)):
-        if token in ("{", "}"):
-            raise HandlerImportError(f"lone {token!r} in the command {text[:100]!r}", "A brace itself is written {{ or }}.")
-        if token in ("{{", "}}"):
-            parts.append(token[0])
-        else:
-            parts.append(Placeholder(token[1:-1].strip(), is_guarded=False) if token[0] == "{" else token)
-    return parts
-
-
-def guarded(parts: list[str | Placeholder], *, is_open: bool) -> list[str | Placeholder]:
-    """Return *parts* with those placeholders guarded that may begin the argument, if an option can stand there."""
-    begin = next((index for index, part in enumerate(parts) if isinstance(part, str)), len(parts))
-    return [dataclasses.replace(part, is_guarded=is_open) if isinstance(part, Placeholder) else part for part in parts[:begin]] + parts[
-        begin:
-    ]
+    try:
+        return field_at(item, name)
+    except LookupError:
+        raise CommandError(f"the item has no field {name!r}. A brace itself is written {{{{ or }}}}") from None
 
 
 def quoted(parts: list[str | Placeholder]) -> list[tuple[str | Placeholder, str]]:
@@ -219,11 +184,6 @@ def opens(inner: str, character: str, previous: str) -> bool:
     if inner in ("'", "#"):
         return False
     return character in "'\"\\(" or (character == "#" and (not previous or previous.isspace()))
-
-
-def as_text(value: object) -> str:
-    """Return a text as it is and any other value as compact JSON."""
-    return value if isinstance(value, str) else encode_value(value, limit_bytes=MAX_VALUE_BYTES)
 
 
 def environment_of(context: Context, values: Mapping[str, str]) -> dict[str, str]:

@@ -39,7 +39,7 @@ CREATE TABLE undo (
 
 CREATE UNIQUE INDEX undo_of_item ON undo (item_id, number, sequence);
 CREATE INDEX undo_wanted ON undo (run_id, is_in_order, undo_id) WHERE wanted_at_us IS NOT NULL;
-CREATE INDEX undo_unresolved ON undo (run_id, state) WHERE state IN ('undoing', 'failed');
+CREATE INDEX undo_unresolved ON undo (run_id, state) WHERE state IN ('undoing', 'failed', 'irreversible');
 
 -- What stood in the place of an effect before: the old content of a file. Removed once it is back.
 CREATE TABLE undo_blob (

@@ -1,4 +1,4 @@
--- attempt: one try at an item, written once when it has ended. Written by finish, accuse, skip and recover.
+-- attempt: one try at an item, written once when it has ended. Written by finish, accuse, skip, recover, release and steps.
 
 -- An attempt that did not succeed. Only while the dispatch held the item (its row was just moved on).
 -- name: attempt_insert_failed
@@ -19,6 +19,14 @@ FROM json_each(:started) AS cell
 JOIN item ON item.item_id = json_extract(cell.value, '$[0]') AND item.dispatch_id = json_extract(cell.value, '$[1]')
 WHERE item.run_id = :run_id AND item.state = 'running'
 RETURNING item_id;
+
+-- Attempts that were not seen running when their worker or coordinator died, and that have promised something: from then on they had begun.
+-- name: attempt_insert_begun
+INSERT INTO attempt (item_id, number, worker, outcome, started_at_us, duration_us)
+SELECT item.item_id, item.attempt_count + 1, 0, 'interrupted', min(undo.recorded_at_us), max(undo.recorded_at_us) - min(undo.recorded_at_us)
+FROM item JOIN undo ON undo.item_id = item.item_id AND undo.number = item.attempt_count + 1
+WHERE item.item_id IN carray(?1) AND item.state = 'running'
+GROUP BY item.item_id;
 
 -- Successes; the parameters are the fields of a success as the worker sends it, and the peak of its memory.
 -- name: attempt_insert_succeeded

@@ -1,12 +1,16 @@
 -- batch: numbered groups of items. Written by claim (opening, filling, sealing) and finish (ending).
 
--- Some items of a batch have ended; the last one of a sealed batch finishes it.
+-- Some items of a batch have ended; the last one of a sealed batch finishes it. NULL for *:bytes* and *:digest*: what their results come to is
+-- not known, nor is then what all of the batch come to.
 -- name: batch_add_ended
 UPDATE batch
 SET ended_count    = ended_count + :ended,
     failed_count   = failed_count + :failed,
+    result_bytes   = result_bytes + :bytes,
+    digest         = digest + :digest,
     finished_at_us = CASE WHEN sealed AND ended_count + :ended = item_count THEN :now_us END
-WHERE batch_id = :batch_id;
+WHERE batch_id = :batch_id
+RETURNING CASE WHEN finished_at_us IS NOT NULL AND digest IS NULL THEN batch_id END;
 
 -- More items have joined; *:sealed* says that they are the last.
 -- name: batch_add_items
@@ -19,8 +23,8 @@ SET item_count     = item_count + :count,
 WHERE batch_id = :batch_id;
 
 -- name: batch_insert
-INSERT INTO batch (run_id, number, item_count, sealed, first_item_id, last_item_id, opened_at_us)
-VALUES (:run_id, :number, :count, :sealed, :first_item_id, :last_item_id, :now_us)
+INSERT INTO batch (run_id, number, item_count, sealed, first_item_id, last_item_id, opened_at_us, result_bytes, digest)
+VALUES (:run_id, :number, :count, :sealed, :first_item_id, :last_item_id, :now_us, 0, 0)
 RETURNING batch_id;
 
 -- How the finished batches went, for the summary: failed ones, and seconds from opening to end.
@@ -58,6 +62,9 @@ UPDATE batch SET published_at_us = NULL WHERE run_id = ?1 AND published_at_us IS
 -- name: batch_mark_all_published
 UPDATE batch SET published_at_us = ?2 WHERE run_id = ?1 AND finished_at_us IS NOT NULL AND published_at_us IS NULL;
 
+-- name: batch_list_of_items
+SELECT DISTINCT batch_id FROM item WHERE item_id IN carray(?1) AND batch_id IS NOT NULL;
+
 -- name: batch_mark_delivered
 UPDATE batch SET delivered_at_us = :now_us WHERE batch_id = :batch_id AND finished_at_us IS NOT NULL;
 
@@ -85,23 +92,29 @@ SET ended_count     = ended_count - again.count,
     failed_count    = failed_count - again.failed,
     finished_at_us  = NULL,
     published_at_us = NULL,
-    delivered_at_us = NULL
+    delivered_at_us = NULL,
+    result_bytes    = CASE WHEN again.taken = 0 THEN result_bytes END,
+    digest          = CASE WHEN again.taken = 0 THEN digest END
 FROM (
-    SELECT batch_id, count(*) AS count, sum(state NOT IN ('succeeded', 'skipped')) AS failed FROM item
+    SELECT batch_id, count(*) AS count, sum(state NOT IN ('succeeded', 'skipped')) AS failed, sum(state = 'succeeded') AS taken FROM item
     WHERE item_id IN carray(?1) AND batch_id IS NOT NULL GROUP BY batch_id
 ) AS again
 WHERE batch.batch_id = again.batch_id;
 
--- The input no longer has these items: they end as cancelled, whatever they were, and their batches are another thing to publish.
+-- The input no longer has these items, or what they did is undone: they end as cancelled or undone, whatever they were, and their batches are
+-- another thing to publish.
 -- name: batch_withdraw
 UPDATE batch
 SET ended_count     = ended_count + gone.waiting,
     failed_count    = failed_count + gone.failing,
     finished_at_us  = CASE WHEN sealed AND ended_count + gone.waiting = item_count THEN coalesce(finished_at_us, ?2) END,
     published_at_us = NULL,
-    delivered_at_us = NULL
+    delivered_at_us = NULL,
+    result_bytes    = CASE WHEN gone.taken = 0 THEN result_bytes END,
+    digest          = CASE WHEN gone.taken = 0 THEN digest END
 FROM (
-    SELECT batch_id, sum(state IN ('pending', 'scheduled')) AS waiting, sum(state IN ('pending', 'scheduled', 'succeeded', 'skipped')) AS failing
+    SELECT batch_id, sum(state IN ('pending', 'scheduled')) AS waiting, sum(state IN ('pending', 'scheduled', 'succeeded', 'skipped')) AS failing,
+           sum(state = 'succeeded') AS taken
     FROM item WHERE item_id IN carray(?1) AND batch_id IS NOT NULL GROUP BY batch_id
 ) AS gone
 WHERE batch.batch_id = gone.batch_id;

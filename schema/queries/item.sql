@@ -1,5 +1,6 @@
 -- item: one unit of input. Written by submit, claim, finish, accuse, release, recover, skip, cancel, retry, redo, withdraw and hold; each
--- move has one statement. An item that the input has lost is cancelled, with source_position 0; one that is held back is due at 2^60 or later.
+-- move has one statement. An item that the input has lost is cancelled, with source_position 0; one that is held back is due at 2^60 or
+-- later, one that waits until what it did is undone at 2^61.
 
 -- Hand a stretch of fresh items to a dispatch; they join a batch here.
 -- name: item_claim_fresh
@@ -130,9 +131,9 @@ SELECT item.due_at_us FROM run
 JOIN item ON item.run_id = run.run_id AND item.due_at_us > run.created_at_us AND item.due_at_us < 1152921504606846976
 WHERE run.run_id = ?1 ORDER BY item.due_at_us LIMIT 1;
 
--- Up to *?3* items outside the input order, and fresh ones of a stretch of ids: what `cancel` ends.
+-- Up to *?2* items outside the input order, and up to *?3* fresh ones of a stretch of ids: what `cancel` ends. Owed items are undone first.
 -- name: item_list_due_to_cancel
-SELECT item_id, state, batch_id FROM item WHERE run_id = ?1 AND due_at_us IS NOT NULL ORDER BY due_at_us LIMIT ?2;
+SELECT item_id, state, batch_id FROM item WHERE run_id = ?1 AND due_at_us < 2305843009213693952 ORDER BY due_at_us LIMIT ?2;
 
 -- name: item_list_fresh_to_cancel
 SELECT item_id, state, batch_id FROM item
@@ -170,6 +171,21 @@ WHERE item_id IN (
 UPDATE item
 SET state = 'pending', due_at_us = 0, uncharged_count = attempt_count, earlier_count = attempt_count
 WHERE item_id IN carray(?1);
+
+-- Items that wait, and of which something is being undone, are not to run before that is done.
+-- name: item_wait_for_undo
+UPDATE item SET due_at_us = 2305843009213693952
+WHERE item_id IN carray(?1) AND state = 'pending' AND EXISTS (SELECT 1 FROM undoing WHERE undoing.item_id = item.item_id);
+
+-- What they did is undone, or cannot be: *:attempts* is 1 where that makes an attempt of its own, which is not charged.
+-- name: item_end_undo
+UPDATE item
+SET state = :state, due_at_us = :due_at_us, attempt_count = attempt_count + :attempts, uncharged_count = uncharged_count + :attempts
+WHERE item_id = :item_id AND due_at_us = 2305843009213693952;
+
+-- What these items did is undone, whatever they were; their batches have counted them.
+-- name: item_undo
+UPDATE item SET state = 'undone', due_at_us = NULL WHERE item_id IN carray(?1);
 
 -- A page of the failed items of a run.
 -- name: item_list_failed_ids
@@ -331,13 +347,13 @@ UPDATE item
 SET due_at_us = CASE
         WHEN due_at_us > 1152921504606846976 THEN due_at_us - 1152921504606846976 - 1
         WHEN item_id < (SELECT next_item_id FROM run WHERE run.run_id = ?1) THEN 0 END
-WHERE run_id = ?1 AND due_at_us >= 1152921504606846976;
+WHERE run_id = ?1 AND due_at_us >= 1152921504606846976 AND due_at_us < 2305843009213693952;
 
 -- name: item_count_held
-SELECT count(*) FROM item WHERE run_id = ?1 AND due_at_us >= 1152921504606846976;
+SELECT count(*) FROM item WHERE run_id = ?1 AND due_at_us >= 1152921504606846976 AND due_at_us < 2305843009213693952;
 
 -- name: item_list_held_keys
-SELECT key FROM item WHERE run_id = ?1 AND due_at_us >= 1152921504606846976 ORDER BY item_id LIMIT ?2;
+SELECT key FROM item WHERE run_id = ?1 AND due_at_us >= 1152921504606846976 AND due_at_us < 2305843009213693952 ORDER BY item_id LIMIT ?2;
 
 -- What `verify` lists, at most twenty of a kind. Items outside every span of their run:
 -- name: item_list_outside_spans

@@ -16,7 +16,8 @@ SET total_count       = total_count       + :total,
     attempt_count     = attempt_count     + :attempts,
     batch_count       = batch_count       + :batches,
     cached_count      = cached_count      + :cached,
-    gone_count        = gone_count        + :gone
+    gone_count        = gone_count        + :gone,
+    undo_count        = undo_count        + :undo
 WHERE run_id = :run_id;
 
 -- Stop a run, or end it, with its reason.
@@ -40,16 +41,23 @@ SELECT run_id FROM run WHERE series = ?1 ORDER BY run_id DESC LIMIT 1;
 SELECT count(*) FROM run WHERE series = ?1;
 
 -- name: run_insert
-INSERT INTO run (name, series, handler, source, fingerprint, settings, provenance, is_open, created_at_us)
-VALUES (:name, :series, :handler, :source, :fingerprint, :settings, :provenance, :is_open, :created_at_us)
+INSERT INTO run (name, series, handler, source, fingerprint, settings, provenance, is_open, is_transaction, created_at_us)
+VALUES (:name, :series, :handler, :source, :fingerprint, :settings, :provenance, :is_open, :is_transaction, :created_at_us)
 RETURNING run_id;
 
--- The run that works now, else the one that was touched last.
+-- The run that works now, else the one that was touched last; transactions are meant by their ids alone.
 -- name: run_id_latest
-SELECT run_id FROM run ORDER BY (state IN ('running', 'paused')) DESC, run_id DESC LIMIT 1;
+SELECT run_id FROM run WHERE NOT is_transaction ORDER BY (state IN ('running', 'paused')) DESC, run_id DESC LIMIT 1;
 
 -- name: run_list
 SELECT * FROM run ORDER BY run_id;
+
+-- name: run_list_transactions
+SELECT * FROM run WHERE is_transaction ORDER BY run_id;
+
+-- Transactions that are neither committed nor rolled back.
+-- name: run_list_open_transactions
+SELECT run_id, name FROM run WHERE is_transaction AND state NOT IN ('finished', 'rolled_back') ORDER BY run_id;
 
 -- Take a stopped run up again, with the settings of this call.
 -- name: run_reopen

@@ -15,7 +15,7 @@ from durabatch.ledger.paths import ledger_files
 from durabatch.models import AttemptView, Counts, Finding, RunStatus
 from tests import factory
 
-STATUS_KEYS = "run_id name state reason handler counts batch_count attempt_count intake_complete items_per_s eta_s started_at finished_at elapsed_s binding_limit exit_code spent forecast next_due_at cached gone is_open bad_input_count duplicate_count last_order"
+STATUS_KEYS = "run_id name state reason handler counts batch_count attempt_count intake_complete items_per_s eta_s started_at finished_at elapsed_s binding_limit exit_code spent forecast next_due_at cached gone is_open bad_input_count duplicate_count last_order unresolved undo_left is_rolling_back is_transaction"
 COUNT_KEYS = "total pending scheduled running succeeded failed skipped cancelled quarantined undone"
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pty
@@ -40,6 +41,12 @@ class Clock:
 def test_the_figures_say_what_is_known(shown, text):
     """The total is a lower bound while the input is read; nothing is forecast when all is done or nothing is known."""
     assert progress.progress_text(shown) == text
+
+
+def test_a_rollback_is_shown_by_its_steps():
+    """Items that are undone are no measure of it: one may have had many effects, another none."""
+    shown = dataclasses.replace(at(2000), undoing=(120, 1412), counts=Counts(total=2000, succeeded=1952, undone=48))
+    assert progress.progress_text(shown) == "120 of 1,412 steps undone, 48 items"
 
 
 def test_plain_lines_come_at_the_start_every_30_seconds_and_at_the_end(capsys):

@@ -82,7 +82,7 @@ from durabatch.cli.main import NAMES, VERBS
             "--retry-on: 'a b' is not the name of an exception. Use ConnectionError, or package.module.Error.",
         ),
         (["run", "a:b", "--profile", "x"], "--profile: there is no profile 'x'. No configuration file here has profiles."),
-        (["retry", "--state", "running"], "--state: 'running' is not one of failed, quarantined, skipped, cancelled."),
+        (["retry", "--state", "running"], "--state: 'running' is not one of failed, quarantined, skipped, cancelled, undone."),
         (["retry", "--order", "kind"], "unknown option '--order'."),
         (["init", "--ledger", "x"], "unknown option '--ledger'."),
     ],
@@ -135,7 +135,7 @@ def test_the_summaries_of_the_group_are_those_of_the_verbs():
     """They are written down once more, so that --help imports no verb; they say the same."""
     for verbs in VERBS.values():
         for name, summary in verbs.items():
-            command = importlib.import_module(f"durabatch.cli.{name}").command
+            command = importlib.import_module(f"durabatch.cli.{name.replace('-', '_')}").command
             assert command.get_short_help_str(90) == summary
 
 

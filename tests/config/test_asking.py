@@ -8,9 +8,9 @@ import pytest
 
 import durabatch
 from durabatch.errors import UsageError
-from durabatch.models import RunSettings
 from durabatch.options import usable_cores
 from durabatch.runner.asking import ask, ask_again
+from durabatch.settings import RunSettings
 
 
 class ApiError(Exception):

@@ -14,8 +14,8 @@ from durabatch.cli import starting
 from durabatch.config.keys import SETTINGS, for_verb
 from durabatch.config.template import template
 from durabatch.intake.spec import InputSpec
-from durabatch.models import RunSettings
 from durabatch.options import usable_cores
+from durabatch.settings import RunSettings
 
 HANDLERS = """
 import durabatch
@@ -57,6 +57,8 @@ FLAGS = {
     "--retry-on": ("ConnectionError,TimeoutError", {"retry_on": ("ConnectionError", "TimeoutError")}),
     "--give-up-on": ("ValueError", {"give_up_on": ("ValueError",)}),
     "--max-deaths": ("2", {"max_deaths": 2}),
+    "--atomic": ("batch", {"atomic": "batch"}),
+    "--max-undo-bytes": ("1MiB", {"max_undo_bytes": 1 << 20}),
     "--timeout": ("200%", {"timeout": "200%"}),
     "--item-deadline": ("1h", {"item_deadline_s": 3600.0}),
     "--deadline": ("8h", {"deadline_s": 28800.0}),
@@ -123,17 +125,17 @@ def test_every_flag_reaches_the_settings_of_the_run(asked):
     assert asked("run", "jobs.py:work", "words.txt", *words, *started, *idle, "--param", "mark=!").settings == RunSettings(
         **wanted, **more, **idle_for, params={"mark": "!"}
     )
-    assert asked("exec", "words.txt", *words, *started, *idle, "--retry-exit", "75,111", "--", "true").settings == RunSettings(
-        **wanted, **more, **idle_for, retry_exit=(75, 111)
+    assert asked("exec", "words.txt", *words, *started, *idle, "--retry-exit", "75,111", "--undo-command", "rm {args.path}", "--", "true").settings == (
+        RunSettings(**wanted, **more, **idle_for, retry_exit=(75, 111), undo_command="rm {args.path}")
     )
     assert asked("run", "jobs.py:work", "words.txt", "--shuf", "7").settings.shuf == 7
     assert asked("resume", *words, *idle, "--retry-exit", "1").overrides == {**wanted, **idle_for, "retry_exit": (1,)}
     assert asked("work", "nightly", *words, *idle).overrides == {**wanted, **idle_for}
     assert asked("retry", *words).overrides == wanted
     of = {name: {one.flag for one in for_verb(name) if one.field} for name in ("run", "resume", "work", "retry")}
-    assert of["retry"] == {*FLAGS, "--keep-order", "--cache", "--budget", "--output", "--retry-exit"}
+    assert of["retry"] == {*FLAGS, "--keep-order", "--cache", "--budget", "--output", "--retry-exit", "--undo-command"}
     assert of["resume"] - of["retry"] == {"--idle-exit"}
-    assert of["resume"] - of["work"] == {"--retry-exit"}
+    assert of["resume"] - of["work"] == {"--retry-exit", "--undo-command"}
     assert of["run"] - of["resume"] == {"--priority", "--order", "--preflight", "--on-bad-input", "--dedupe", "--shuf", "--param"}
 
 
@@ -192,7 +194,7 @@ def test_retry_passes_on_what_it_chooses(asked):
 def test_a_state_that_nothing_is_taken_back_from_is_refused(jobs, command):
     """With the states there are."""
     done = command("retry", "--state", "succeded")
-    assert (done.code, done.err) == (2, "durabatch: --state: 'succeded' is not one of failed, quarantined, skipped, cancelled.\n")
+    assert (done.code, done.err) == (2, "durabatch: --state: 'succeded' is not one of failed, quarantined, skipped, cancelled, undone.\n")
 
 
 def test_flags_of_one_call_reach_the_request(asked):
@@ -202,6 +204,13 @@ def test_flags_of_one_call_reach_the_request(asked):
     )
     assert (request.fresh, request.retry_failed, request.preflight_only, request.series) == (True, True, True, "n")
     assert request.settings.preflight == {"kind": "command", "argv": ["true"], "shell": False, "parse": "none"}
+
+
+def test_a_file_may_wish_undoing_for_whatever_runs_again(asked, toml):
+    """Then it is meant where something does; typed, it is always said to the run, which refuses it where nothing would run again."""
+    toml("\nundo = true\n")
+    words = ("run", "jobs.py:work", "words.txt")
+    assert [asked(*words, *more).undo for more in ((), ("--from-batch", "2"), ("--on-change", "merge"), ("--undo",))] == [False, True, True, True]
 
 
 def test_an_exception_of_the_handlers_module_is_known_by_its_short_name(asked):

@@ -13,15 +13,16 @@ from durabatch.cli.options import parameter_of
 from durabatch.config import keys
 from durabatch.config.compounds import Several
 from durabatch.config.keys import SETTINGS, by_field, by_variable, for_verb, named
-from durabatch.models import RunSettings
 from durabatch.options import usable_cores
+from durabatch.settings import RunSettings
 
 every = pytest.mark.parametrize("key", SETTINGS)
-WORKING = ("run", "exec", "plan", "resume", "retry", "work", "submit")
+WORKING = ("run", "exec", "plan", "resume", "retry", "work", "submit", "rollback")
 #: Options that are for one call, of verbs that have settings.
 NO_SETTINGS = {"traceback", "help", "handler", "trust_ledger", "error_type", "group", "where", "states", "keys", "as_json"}
 #: The same of one verb alone; the names mean something else elsewhere.
-OWN = {"plan": {"full", "output"}, "submit": {"priority", "due"}}
+OWN = {"plan": {"full", "output"}, "submit": {"priority", "due"}, "resume": {"force"}, "retry": {"undone"},
+       "rollback": {"transaction", "batch", "to_batch", "dry_run", "yes", "force", "keep_going"}}  # fmt: skip
 #: Settings that say how an input is read.
 INTAKE = {
     "format", "key", "delimiter", "sheet", "encoding", "null", "numbers", "files", "include", "exclude", "hidden", "gitignore", "min_size",
@@ -68,15 +69,15 @@ def test_every_option_of_a_working_verb_is_a_setting(verb):
 def test_run_offers_all_but_what_is_of_commands_alone():
     """Options of the verbs that work or read differ only where they would mean nothing."""
     of = {verb: {one.key for one in for_verb(verb)} for verb in WORKING}
-    assert of["run"] ^ of["exec"] == {"handler", "param", "shell", "parse", "retry_exit"}
-    assert of["resume"] - of["retry"] == {"on_change", "from_item", "from_batch", "idle_exit"}
+    assert of["run"] ^ of["exec"] == {"handler", "param", "shell", "parse", "retry_exit", "undo_command"}
+    assert of["resume"] - of["retry"] == {"on_change", "from_item", "from_batch", "undo", "idle_exit"}
     assert of["retry"] - of["resume"] == set()
     assert of["exec"] - of["resume"] == {
         *INTAKE, "input", "name", "fresh", "shell", "parse", "priority", "order", "shuf", "on_bad_input", "dedupe", "preflight", "preflight_only",
         "retry_failed", "dry_run", "open",
     }  # fmt: skip
     assert of["run"] - of["plan"] == {"dry_run", "open", "idle_exit", "output"}
-    assert of["work"] - of["resume"] == set()
+    assert of["work"] - of["resume"] == of["rollback"] - of["resume"] == set()
     assert of["submit"] == {
         *INTAKE, "input", "on_bad_input", "max_item_bytes", "profile", "ledger", "durability", "allow_network_fs", "color",
     }  # fmt: skip

@@ -14,7 +14,7 @@ from durabatch.config.keys import by_field
 from durabatch.decorator import HandlerSpec, handler, spec_of
 from durabatch.errors import UsageError
 from durabatch.importing import import_target
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
 
 HANDLERS = """
 from json import JSONDecodeError

@@ -17,12 +17,13 @@ from durabatch.api import Ledger
 from durabatch.engine import results as reading
 from durabatch.errors import DurabatchError
 from durabatch.intake.source import Page
-from durabatch.models import RunSettings, Summary
+from durabatch.models import Summary
 from durabatch.runner import coordinator, log_moving, room, session
 from durabatch.runner.delivering import Deliverer
 from durabatch.runner.pool import Arrived, Died
 from durabatch.runner.request import RunRequest
 from durabatch.runner.room import Room
+from durabatch.settings import RunSettings
 from durabatch.states import ENDED_ITEM_STATES
 from durabatch.workers.cells import Cell
 from durabatch.workers.protocol import Dispatch, Failure, Flush, Frame, Ready, Release, Released

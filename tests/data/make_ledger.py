@@ -10,6 +10,9 @@ first release the schema may still change, and the file is made anew.
     changed     from schema 3 on, 4 items: h1 had another payload once, h3 was taken out when the input lost it, h4 came later
     cached      from schema 3 on, the 3 items that the input then had, all of them answered by the cache
     limits      from schema 2 on, 4 items: l1 spent half a dollar, l2 was skipped, l3 and l4 wait for a second try in the year 2286
+    effects     from schema 4 on, 4 items in two batches, the first one marked "half"; rolled back to that, e1 and e2 keep their effects, the one of
+                e3 could not be undone, e4 is undone but for a mail; TRANS-001 is a committed transaction that keeps an old content,
+                TRANS-002 one that a crash left open
     cut         8 items, the coordinator killed by the fifth: the four before it are recorded, the fifth had begun
 """
 
@@ -37,6 +40,25 @@ def limits(item, ctx):
         raise durabatch.Skip("nothing in it", remedy="Put something in.")
     raise ConnectionError(f"no answer from {item}")
 
+@durabatch.undo_action("forget")
+def forget(what):
+    if what == "e3":
+        raise OSError("cannot forget")
+
+@durabatch.undo_action("mail", irreversible=True)
+def mail():
+    raise RuntimeError("nobody calls this")
+
+def effects(item, ctx):
+    ctx.undo("forget", what=item)
+    if item == "e4":
+        ctx.undo("mail")
+    return f"{item}!"
+
+def rewrite(path, ctx):
+    ctx.files.replace(path, "new")
+    return path
+
 def rack(item):
     return item["rack"] + "!"
 
@@ -56,8 +78,19 @@ def cut(item):
     return f"{item}!"
 """
 
+#: Ends in the middle of a transaction.
+ABANDONING = """
+import os
+import durabatch, ledger_jobs
+
+with durabatch.Ledger("l.db").transaction("TRANS-002") as tx:
+    tx.do(ledger_jobs.effects, "t1")
+    os._exit(0)
+"""
+
 PROGRAM = """
-import durabatch
+import subprocess, sys
+import durabatch, ledger_jobs
 
 if __name__ == "__main__":
     ledger = durabatch.Ledger("l.db")
@@ -74,6 +107,15 @@ if __name__ == "__main__":
     assert (changed.counts.succeeded, changed.counts.cancelled) == (3, 1), changed
     again = ledger.run("ledger_jobs:rack", durabatch.csv("in.csv", key="host"), name="cached", workers=1, cache=True)
     assert again.status.cached == 3, again
+    ledger.run("ledger_jobs:effects", [f"e{number}" for number in range(1, 5)], name="effects", workers=1, batch_size=2, backoff_s=0)
+    ledger["effects"].mark("half", 1)
+    undone = ledger["effects"].rollback(to_batch=1, keep_going=True)
+    assert (undone.counts.undone, undone.counts.succeeded, undone.exit_code) == (1, 3, 1), undone
+    with open("kept.txt", "w") as file:
+        file.write("old")
+    with ledger.transaction("TRANS-001") as tx:
+        tx.do(ledger_jobs.rewrite, "kept.txt")
+    subprocess.run([sys.executable, "abandoning.py"], check=True)
     ledger.run("ledger_jobs:cut", [f"c{number}" for number in range(1, 9)], name="cut", workers=1, batch_size=5)
 """
 
@@ -92,6 +134,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "ledger_jobs.py").write_text(JOBS)
         (folder / "program.py").write_text(PROGRAM)
+        (folder / "abandoning.py").write_text(ABANDONING)
         ended = subprocess.run([sys.executable, "program.py"], cwd=folder, env={**os.environ, "PYTHONPATH": str(HERE.parents[1])}, check=False)
         if ended.returncode != -9:
             sys.exit(f"the program ended with {ended.returncode}, and should have been killed")

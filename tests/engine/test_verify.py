@@ -20,6 +20,8 @@ SWAPPED_INDEXES = (
     "PRAGMA writable_schema = 1; UPDATE sqlite_schema SET rootpage = (SELECT sum(rootpage) FROM sqlite_schema "
     "WHERE name IN ('item_due', 'item_failed')) - rootpage WHERE name IN ('item_due', 'item_failed')"
 )
+#: Gives an item that succeeded an entry.
+PROMISED = "INSERT INTO undo (undo_id, run_id, item_id, number, sequence, action, arguments, recorded_at_us) VALUES (2, 1, 5, 1, 1, 'drop', '{}', 1)"
 #: For each rule, changes that break it, and where the finding must point.
 SABOTAGE = [
     ("sound_file", SWAPPED_INDEXES, "file"),
@@ -111,6 +113,27 @@ SABOTAGE = [
     ("json_values", "UPDATE result_history SET value = '{'", "item 20"),
     ("possible_rows", "UPDATE result_history SET cause = 'odd'", "result_history 20"),
     ("possible_rows", "UPDATE result_history SET value = NULL", "result_history 20"),
+    *(("possible_rows", f"{PROMISED}; UPDATE undo SET {change} WHERE undo_id = 2", "undo 2") for change in (
+        "state = 'odd'", "dispatch_id = -1", "ended_at_us = 1", "state = 'undoing'", "state = 'undone'", "state = 'failed'",
+        "state = 'failed', ended_at_us = 1, wanted_at_us = 1", "state = 'irreversible', wanted_at_us = 1",
+    )),
+    *(("possible_rows", f"INSERT INTO undoing VALUES (5, 1, {then})", "undoing 5") for then in ("'odd', NULL", "'failed', 1")),
+    ("true_promises", "UPDATE run SET undo_count = 1 WHERE run_id = 2", "run 2"),
+    ("true_promises", PROMISED, "run 1"),
+    *(("true_promises", f"{PROMISED}; UPDATE undo SET {change} WHERE undo_id = 2", "undo 2") for change in (
+        "run_id = 2", "number = 2", "number = 0", "arguments = '[]'", "arguments = '{'", "item_id = 31, run_id = 2, number = 2",
+    )),
+    ("waiting_for_undo", f"{PROMISED}; UPDATE undo SET wanted_at_us = 1 WHERE undo_id = 2", "undo 2"),
+    ("waiting_for_undo", "INSERT INTO undoing VALUES (5, 1, 'undone', NULL)", "undoing 5"),
+    *(("waiting_for_undo", f"{PROMISED}; UPDATE undo SET wanted_at_us = 1 WHERE undo_id = 2; INSERT INTO undoing VALUES ({row})", "undoing 5") for row in (
+        "5, 2, 'undone', NULL", "5, 1, 'failed', NULL", "5, 1, 'pending', 0",
+    )),
+    ("waiting_for_undo", "INSERT INTO undoing VALUES (33, 2, 'pending', 0)", "undoing 33"),
+    ("waiting_for_undo", "UPDATE item SET due_at_us = 1 << 61 WHERE item_id = 33", "item 33"),
+    ("kept_promises", f"{PROMISED}; UPDATE item SET state = 'undone' WHERE item_id = 5", "undo 2"),
+    ("kept_promises", f"{PROMISED}; UPDATE item SET state = 'pending', due_at_us = 0 WHERE item_id = 5", "undo 2"),
+    *(("sound_contents", f"{PROMISED}; INSERT INTO undo_blob VALUES (2, 3, x'00', {data})", "undo_blob 2") for data in ("x'28B52FFD'", "x''")),
+    ("sound_contents", f"{PROMISED}; UPDATE undo SET state = 'undone', ended_at_us = 1 WHERE undo_id = 2; INSERT INTO undo_blob VALUES (2, 3, x'00', x'00')", "undo_blob 2"),
     ("true_digests", "UPDATE item SET payload = '\"k99\"' WHERE item_id = 13", "item 13"),
     ("true_digests", "UPDATE item SET key = 'k99' WHERE item_id = 13", "item 13"),
     ("true_digests", "UPDATE item SET key = CAST(x'6bff' AS TEXT) WHERE item_id = 13", "item 13"),

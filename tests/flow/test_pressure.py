@@ -5,7 +5,7 @@ import random
 import pytest
 
 from durabatch.flow.pressure import Change, Measurement, PressureLimits, Window
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
 
 LIMITS = PressureLimits(memory_threshold=0.8, min_free_disk_bytes=200 << 20, max_load=2.0)
 CALM = {"memory_used": 0.3, "free_disk_bytes": 10 << 30, "load_per_core": 0.5, "commit_lag_s": 0.01}

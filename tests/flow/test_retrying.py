@@ -6,7 +6,7 @@ import random
 import pytest
 
 from durabatch.flow.retrying import MAX_SNOOZES, AttemptEnd, Decision, ItemHistory, RetryPolicy, after_attempt
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
 from durabatch.states import AttemptOutcome, ItemState
 
 NOW = 1_700_000_000_000_000

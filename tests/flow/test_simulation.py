@@ -25,7 +25,7 @@ from durabatch.flow.sizing import DispatchSize
 from durabatch.flow.suspecting import MAX_INTERRUPTIONS, regroup
 from durabatch.flow.timing import AttemptLimit
 from durabatch.limits import Breaker, Halt, Rate, Timeout
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
 from durabatch.states import ENDED_ITEM_STATES, AttemptOutcome, ItemState
 
 START_US = 1_700_000_000_000_000

@@ -9,7 +9,7 @@ import pytest
 from durabatch.errors import InputError, UsageError
 from durabatch.intake.open import open_source
 from durabatch.intake.ranking import ORDERS, place_of
-from durabatch.models import RunSettings
+from durabatch.settings import RunSettings
 
 
 def placed(payload, **settings):

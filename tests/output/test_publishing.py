@@ -11,11 +11,11 @@ from durabatch.engine.conclude import conclude
 from durabatch.errors import OutputFullError, UsageError
 from durabatch.ledger import run as run_table
 from durabatch.ledger.opening import open_ledger
-from durabatch.models import RunSettings
 from durabatch.output import text_file
 from durabatch.output.one_file import GrowingFile
 from durabatch.runner.delivering import Deliverer
 from durabatch.runner.publishing import AT_ONCE, Publisher
+from durabatch.settings import RunSettings
 from durabatch.states import RunState
 from tests import factory
 from tests.factory import answer, give_back, take

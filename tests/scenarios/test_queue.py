@@ -22,8 +22,8 @@ from durabatch.ledger import locks
 from durabatch.ledger.locks import Ownership
 from durabatch.ledger.opening import open_ledger
 from durabatch.ledger.paths import ledger_files
-from durabatch.models import RunSettings
 from durabatch.runner.vigil import refuse_unfit
+from durabatch.settings import RunSettings
 from tests import factory
 from tests.crash.processes import eventually
 from tests.scenarios.stage import ended

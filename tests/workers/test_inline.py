@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import durabatch
+from durabatch import actions
 from durabatch.errors import UsageError
 from durabatch.runner.inline import InlinePool
 from durabatch.workers.cells import Cells
-from durabatch.workers.protocol import Dispatch, Flush, Group, Ready, Refused, Release, Released, Start, Stop, Tune
+from durabatch.workers.protocol import Dispatch, Flush, Group, Ready, Recorded, Refused, Release, Released, Start, Stop, Tune
 
 PATIENCE_S = 30
 
@@ -36,9 +40,15 @@ class Inline:
             "max_result_bytes": 1 << 20,
             "term_grace_s": 0.3,
         }
-        self.pool = InlinePool(Start(**start | settings), function, self.cells)
+        self.promised = []
+        self.pool = InlinePool(Start(**start | settings), function, self.cells, self.record)
         self.inbox = []
         self.pool.start(1)
+
+    def record(self, promise):
+        """Record an undo entry, as the coordinator does, in the thread that its ledger belongs to."""
+        self.promised.append((promise, threading.get_ident()))
+        return Recorded(promise.token, refusal="no room" if promise.item_id == 13 else None)
 
     def receive(self, kind=None):
         until = time.monotonic() + PATIENCE_S
@@ -253,3 +263,99 @@ def test_a_pool_without_a_process_has_nothing_to_kill(inline):
     pool.pool.terminate(1)
     pool.pool.kill_one(1)
     assert [message.items for message in (pool.receive(Released), pool.receive(Released))] == [{}, {}]
+
+
+@pytest.fixture
+def sites(monkeypatch):
+    """A world of names, and the action that takes one out of it."""
+    monkeypatch.setattr(actions, "_actions", {})
+    world = set()
+    durabatch.undo_action("delete", verify=lambda name: name not in world)(lambda name: world.remove(name))
+    return world
+
+
+def test_an_entry_is_recorded_before_its_effect(inline, sites):
+    """The coordinator records it, in its own thread, within the call; a refusal comes before the effect; a thread of the handler's is refused."""
+
+    def work(item, ctx):
+        if item == "thread":
+            with ThreadPoolExecutor(1) as threads:
+                threads.submit(ctx.undo, "delete", name=item).result()
+        assert len(pool.promised) == len(sites)
+        ctx.undo("delete", name=item)
+        assert len(pool.promised) == len(sites) + 1
+        sites.add(item)
+
+    pool = inline(work)
+    pool.dispatch(1, '"a"', '"b"')
+    assert pool.outcomes(1) == {1: "null", 2: "null"}
+    assert {thread for _, thread in pool.promised} == {threading.get_ident()}
+    assert [(promise.item_id, promise.sequence, promise.arguments) for promise, _ in pool.promised] == [(1, 1, '{"name":"a"}'), (2, 1, '{"name":"b"}')]
+    pool.dispatch(2, '"thread"', '"refused"', first=12)
+    ends = pool.outcomes(2)
+    assert ends[12].message.endswith("with workers=0 a handler records in its own thread, not in one that it has started")
+    assert ends[13].message == "the undo entry 'delete' was not recorded: no room"
+    assert sites == {"a", "b"}
+
+
+@pytest.mark.parametrize("in_notebook", [False, True])
+def test_async_entries_are_recorded_in_the_coordinators_thread(inline, sites, in_notebook, tmp_path):
+    """Also where the handlers' loop has to run in another thread, since one runs in this thread already; and for file operations."""
+
+    async def work(item, ctx):
+        await ctx.undo("delete", name=item)
+        sites.add(item)
+        await ctx.files.write(tmp_path / item, b"x")
+        if item == "b":
+            ctx.undo("delete", name=item)
+
+    async def run():
+        pool = inline(work, concurrency=2)
+        pool.dispatch(1, '"a"', '"b"')
+        ends = pool.outcomes(1)
+        pool.dispatch(2, '"refused"', first=13)
+        return pool, ends | pool.outcomes(2)
+
+    if in_notebook:
+        pool, ends = asyncio.run(run())
+    else:
+        try:
+            run().send(None)
+        except StopIteration as over:
+            pool, ends = over.value
+    assert (ends[1], ends[13].error_type) == ("null", "UndoError")
+    assert ends[2].message.startswith("ctx.undo('delete') was not awaited")
+    assert {thread for _, thread in pool.promised} == {threading.get_ident()}
+    assert sorted(promise.action for promise, _ in pool.promised) == ["delete"] * 4 + ["files.write"] * 2
+    assert sites == {"a", "b"} == {path.name for path in tmp_path.iterdir() if path.name != "cells"}
+
+
+@pytest.mark.parametrize("in_notebook", [False, True])
+def test_effects_are_undone_inline(inline, sites, in_notebook):
+    """Plain and async actions run in the calling process, whether or not a loop runs in it."""
+
+    @durabatch.undo_action("later")
+    async def later(name, ctx):
+        await asyncio.sleep(0)
+        sites.remove(name)
+        return ctx.resource()
+
+    def run(pool):
+        sites.update({"a", "b"})
+        for number, (action, name) in enumerate([("delete", "a"), ("later", "b"), ("delete", "b"), ("later", "b")], 1):
+            text = json.dumps({"action": action, "arguments": {"name": name}, "key": "k"})
+            pool.pool.send(1, Dispatch(-number, [Group(0, [(-number, 1, "a", text)])], "undo"))
+            yield pool.outcomes(-number)[-number]
+
+    async def in_loop(pool):
+        return list(run(pool))
+
+    def handler(item):
+        return item
+
+    handler = durabatch.handler(setup=lambda: "session")(handler)
+    pool = inline(handler)
+    ends = asyncio.run(in_loop(pool)) if in_notebook else list(run(pool))
+    assert ends[:3] == ['{"ran":true}', '{"ran":true}', '{"ran":false}']
+    assert ends[3].error_type == "KeyError"
+    assert pool.pool.backlog.take() is None

@@ -49,7 +49,7 @@ def test_the_check_says_which_items_are_skipped(start, kind, check, concurrency)
     """Whatever way a check says no, and whatever kinds check and handler are, the item is skipped with a reason; then the handler runs."""
     source = CHECK.replace("HEAD", check).replace("KIND", kind).replace("SLEEP", "time.sleep(600)")
     worker = start(source, preflight={"kind": "python", "target": "jobs:check"}, concurrency=concurrency)
-    worker.dispatch(-1, *map(json.dumps, EXPECTED), check=True)
+    worker.dispatch(-1, *map(json.dumps, EXPECTED), task="check")
     outcomes = worker.outcomes(-1)
     found = {}
     for (item, expected), outcome in zip(EXPECTED.items(), (outcomes[number + 1] for number in range(len(EXPECTED))), strict=True):
@@ -63,7 +63,7 @@ def test_a_check_that_does_not_end_skips_its_item(start):
     """In a loop a check has the time of an attempt."""
     source = CHECK.replace("HEAD", "async def").replace("KIND", "async def").replace("SLEEP", "await asyncio.sleep(600)")
     worker = start(source, preflight={"kind": "python", "target": "jobs:check"}, timeout_s=0.1)
-    worker.dispatch(-1, '"slow"', check=True)
+    worker.dispatch(-1, '"slow"', task="check")
     found = worker.outcomes(-1)[1]
     assert (found.outcome, found.message) == ("skipped", "the preflight check did not end: timeout after 0.1 s")
 
@@ -81,7 +81,7 @@ def test_a_check_that_is_no_coroutine_does_not_block_the_loop(start, folder, eve
         preflight={"kind": "python", "target": "jobs:check"},
         concurrency=3,
     )
-    worker.dispatch(-1, "1", "2", "3", check=True)
+    worker.dispatch(-1, "1", "2", "3", task="check")
     eventually(lambda: all((folder / f"began{item}").exists() for item in (1, 2, 3)))
     (folder / "go").touch()
     assert worker.outcomes(-1) == {1: "null", 2: "null", 3: "null"}
@@ -97,7 +97,7 @@ def test_a_command_can_be_the_check(start, kind):
         "parse": "none",
     }
     worker = start(f"{kind} work(item): return item", preflight=ref, concurrency=2)
-    worker.dispatch(-1, '"yes"', '"no"', '"quiet"', check=True)
+    worker.dispatch(-1, '"yes"', '"no"', '"quiet"', task="check")
     outcomes = worker.outcomes(-1)
     assert outcomes[1] == "null"
     assert [(outcomes[item].outcome, outcomes[item].message) for item in (2, 3)] == [
@@ -110,7 +110,7 @@ def test_a_late_command_skips_its_item(start):
     """A command as check has the time of an attempt."""
     ref = {"kind": "command", "argv": ["sleep", "600"], "shell": False, "parse": "none"}
     worker = start("async def work(item): return item", preflight=ref, timeout_s=0.1)
-    worker.dispatch(-1, "1", check=True)
+    worker.dispatch(-1, "1", task="check")
     assert worker.outcomes(-1)[1].message == "the preflight check did not end: timeout after 0.1 s"
 
 
@@ -121,7 +121,7 @@ def test_a_check_gets_the_params_that_it_names(start):
         preflight={"kind": "python", "target": "jobs:check"},
         params={"region": "eu", "more": "2"},
     )
-    worker.dispatch(-1, "1", check=True)
+    worker.dispatch(-1, "1", task="check")
     assert worker.outcomes(-1)[1].message == "eu"
 
 

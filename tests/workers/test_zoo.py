@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -284,3 +285,50 @@ def test_a_handler_that_asks_gets_no_answer(start):
     found = failure(start("def work(item): return input('Continue? ')"))
     assert found.error_type == "EOFError"
     assert found.message == "EOF when reading a line (a handler has no standard input)"
+
+
+UNDONE = """
+    import datetime, pathlib
+    import durabatch
+
+    @durabatch.undo_action("delete_site")
+    def delete_site(url): pass
+
+    def work(item, ctx):
+        wrong = {
+            "unknown": lambda: ctx.undo("delete_sight", url="u"),
+            "function": lambda: ctx.undo(delete_site, url="u"),
+            "builtin": lambda: ctx.undo("files.write", path="/etc/passwd"),
+            "set": lambda: ctx.undo("delete_site", url={1}),
+            "nan": lambda: ctx.undo("delete_site", url=[0.0, float("nan")]),
+            "object": lambda: ctx.undo("delete_site", url=ctx),
+            "large": lambda: ctx.undo("delete_site", url="x" * 70_000),
+            "other": lambda: ctx.undo("delete_site", uri="u"),
+            "missing": lambda: ctx.undo("delete_site"),
+        }
+        wrong[item]()
+        pathlib.Path(item).touch()
+"""
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_an_undo_entry_that_could_not_be_undone_is_refused_at_once(start, folder, is_async):
+    """Row 82: an action that is not registered, or arguments that are not JSON or not its own: nothing is sent, and no effect happens."""
+    worker = start(UNDONE.replace("def work", "async def work").replace("wrong[item]()", "await wrong[item]()") if is_async else UNDONE)
+    said = {
+        "unknown": "no undo action 'delete_sight' is registered. Did you mean 'delete_site'?",
+        "function": "is not the name of an action",
+        "builtin": "ctx.undo('files.write'): file actions are recorded by ctx.files itself. Call that instead.",
+        "set": "ctx.undo('delete_site'): set at $.url cannot be stored",
+        "nan": "ctx.undo('delete_site'): ",
+        "object": "Context at $.url cannot be stored",
+        "large": "ctx.undo('delete_site'): arguments of 68.4 KiB, an undo entry holds 64 KiB",
+        "other": "ctx.undo('delete_site'): the action takes no 'uri'. It is jobs:delete_site.",
+        "missing": "ctx.undo('delete_site'): the action needs 'url'. It is jobs:delete_site.",
+    }
+    worker.dispatch(1, *map(json.dumps, said))
+    outcomes = worker.outcomes(1)
+    assert {outcome.error_type for outcome in outcomes.values()} == {"UndoError"}
+    for item, words in enumerate(said.values(), 1):
+        assert words in outcomes[item].message
+        assert not (folder / list(said)[item - 1]).exists()

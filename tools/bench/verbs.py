@@ -24,8 +24,8 @@ from durabatch.intake.remarks import Remarks
 from durabatch.intake.source import Source
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.opening import open_ledger
-from durabatch.models import RunSettings
 from durabatch.runner.feeding import Feeder, first_page
+from durabatch.settings import RunSettings
 
 __all__ = ["claim_all", "claims", "filled", "finding", "finishes", "opened_input", "pages", "reading", "submits"]
 
