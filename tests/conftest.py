@@ -14,12 +14,14 @@ from __future__ import annotations
 import compileall
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests import nursery
 from tests.done import Done
 
 hypothesis.settings.register_profile("short", deadline=None, max_examples=50, print_blob=True)
@@ -38,8 +40,13 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Let hypothesis follow ``--long``, and have what the children of tests inherit."""
+    """Let hypothesis and the nursery follow ``--long``, and have what the children of tests inherit."""
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+    nursery.is_open = not config.getoption("--long")
+    # Whoever starts the tests in the background, or by nohup, has them ignore what many tests send.
+    for number, handler in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     if not hasattr(config, "workerinput"):
         # Hundreds of processes are started, and each would compile what it does not find compiled.
         compileall.compile_dir(PACKAGE, quiet=2)

@@ -36,11 +36,10 @@ NOT_DONE = 1
 
 @dataclass(slots=True)
 class Amount:
-    """How much a rollback would do: *actions* to run, called *names*, of *items*; *irreversible* effects stay."""
+    """How much a rollback would do: *actions* to run, called *names*; *irreversible* effects stay."""
 
     actions: int = 0
     irreversible: int = 0
-    items: int = 0
     names: set[str] = field(default_factory=set)
 
 
@@ -149,14 +148,12 @@ def amount_of(ledger: Executor, row: RunRow, scope: Scope) -> Amount:
     """Return how much there is to be undone."""
     from durabatch.engine.rollback import planned
 
-    amount, keys = Amount(), set[str]()
+    amount = Amount()
     for one in planned(ledger, row.run_id, scope):
         amount.irreversible += one.state == "irreversible"
         if one.state != "irreversible":
             amount.actions += 1
             amount.names.add(one.action)
-        keys.add(one.key)
-    amount.items = len(keys)
     return amount
 
 
@@ -165,7 +162,7 @@ def is_agreed(name: str, amount: Amount) -> bool:
     if any(stream is None or not stream.isatty() for stream in (sys.stdin, sys.stderr)):
         raise UsageError(f"rollback would run {plural(amount.actions, 'action')}", "Add --yes, or --dry-run to list them.")
     stays = f"; {plural(amount.irreversible, 'effect')} cannot be undone" if amount.irreversible else ""
-    question = f"{clean(name)}: run {plural(amount.actions, 'action')} to undo what {plural(amount.items, 'item')} did{stays}?"
+    question = f"{clean(name)}: run {plural(amount.actions, 'action')} to undo what was done{stays}?"
     return click.confirm(question, err=True)
 
 

@@ -33,10 +33,11 @@ def undone_lines(summary: Summary) -> list[str]:
 
 
 def amounts(done: RolledBack) -> str:
-    """Return ``12 items, 30 effects (4 of them had not happened)``."""
+    """Return ``12 items, 30 effects (4 of them needed no action)``; the effects alone where they are those of attempts that failed."""
     idle = done.steps - done.ran
     never = f" ({idle:,} of them needed no action)" if idle else ""
-    return f"{plural(done.items, 'item')}, {plural(done.steps, 'effect')}{never}"
+    items = f"{plural(done.items, 'item')}, " if done.items else ""
+    return f"{items}{plural(done.steps, 'effect')}{never}"
 
 
 def remaining_lines(done: RolledBack) -> list[str]:

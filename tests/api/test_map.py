@@ -14,7 +14,7 @@ from tests.crash.processes import children
 
 def workers_left() -> list[int]:
     """Return the child processes of this one that are workers."""
-    return [pid for pid in children(os.getpid()) if b"durabatch.workers" in command_line(pid)]
+    return [pid for pid in children(os.getpid()) if b"durabatch/workers" in command_line(pid)]
 
 
 def command_line(pid: int) -> bytes:

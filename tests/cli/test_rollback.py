@@ -101,7 +101,7 @@ def test_nothing_is_undone_that_nobody_agreed_to(done, command, monkeypatch):
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         told = command("rollback", "n")
         assert told.code == code
-        assert "n: run 6 actions to undo what 6 items did; 1 effect cannot be undone? [y/N]" in told.err + told.out
+        assert "n: run 6 actions to undo what was done; 1 effect cannot be undone? [y/N]" in told.err + told.out
     assert len(asked) == 1
 
 

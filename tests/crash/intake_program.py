@@ -68,9 +68,9 @@ def fingerprint_early():
     """Record the files as those that the items came from before the items are in line with them."""
     real = settling.apply
 
-    def early(ledger, feeder, *rest):
+    def early(ledger, feeder, *rest, **more):
         run.forget_fingerprint = lambda ledger, run_id: run.set_fingerprint(ledger, run_id, feeder.source.fingerprint())
-        real(ledger, feeder, *rest)
+        real(ledger, feeder, *rest, **more)
 
     settling.apply = early
 

@@ -9,6 +9,7 @@ Real runs in processes of their own, watched from outside: what they report, wha
 from __future__ import annotations
 
 import collections
+import fcntl
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ import pytest
 from durabatch import process
 from durabatch.api import Ledger
 from durabatch.errors import LedgerMissingError, NotFoundError
+from tests.nursery import started
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30
@@ -102,13 +104,17 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def state_of(pid: int) -> str:
+    """Return the letter for the state of a process; X when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
 def is_alive(pid: int, ticks: int | None) -> bool:
     """Tell whether the process that was started then still runs; a dead one that nobody waited for does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return process.start_ticks(pid) == ticks and stat.rpartition(")")[2].split()[0] not in "ZX"
+    return process.start_ticks(pid) == ticks and state_of(pid) not in "ZX"
 
 
 class Child:
@@ -120,9 +126,7 @@ class Child:
         env = {**plain, "PYTHONPATH": str(ROOT), "NOTES": str(folder / "notes"), **(environ or {})}
         self.errors = folder / f"stderr-{time.monotonic_ns()}"
         with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [str(part) for part in argv], cwd=folder, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=errors, start_new_session=True, preexec_fn=preexec
-            )
+            self.process = started(argv, cwd=folder, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=errors, preexec_fn=preexec)
         self.pid = self.process.pid
         self.printed = b""
 
@@ -167,6 +171,13 @@ class Child:
     def signal(self, number: int) -> None:
         """Send a signal to the program alone."""
         os.kill(self.pid, number)
+
+    def stop(self, ledger: Path) -> None:
+        """Stop the program, but not while it has its turn to write: everybody else would wait for that to end."""
+        with open(f"{ledger}.turn", "r+b") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            self.signal(signal.SIGSTOP)
+            eventually(lambda: state_of(self.pid) == "T", "the program stopped")
 
     def destroy(self, order=None) -> dict[int, int | None]:
         """Kill it and its workers, all of them, in the given or a fixed order; return the workers that there were."""

@@ -216,8 +216,9 @@ def test_a_ledger_at_work_is_seen_in_one_state(path, ledger):
 def test_damaged_pages_are_findings_and_never_a_traceback(worked, tmp_path, seed, scaled):
     """Bits flipped anywhere in the file: the ledger is refused with our error, or verified to the end."""
     chance, whole = random.Random(seed), worked.read_bytes()
-    seen = set()
-    for _ in range(scaled(1000)):
+    seen = []
+    # Most of the file is room, and what hits the schema is refused: go on until a finding was among what was seen.
+    while len(seen) < scaled(1000) or (True not in seen and len(seen) < 2000):
         copy = tmp_path / "copy.db"
         damaged = bytearray(whole)
         for _ in range(chance.choice((1, 3, 200))):
@@ -225,9 +226,9 @@ def test_damaged_pages_are_findings_and_never_a_traceback(worked, tmp_path, seed
         copy.write_bytes(damaged)
         try:
             with Reader(copy) as reader:
-                seen.add(bool(verify(reader)))
+                seen.append(bool(verify(reader)))
         except errors.LedgerError as error:
-            seen.add(type(error))
+            seen.append(type(error))
         for beside in tmp_path.glob("copy.db-*"):
             beside.unlink()
     assert True in seen

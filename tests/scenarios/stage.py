@@ -241,11 +241,12 @@ class Stage:
         return dict(self.query("SELECT key, value FROM result JOIN item USING (item_id)"))
 
     def marked(self) -> dict[int, str]:
-        """Return the processes that carry the mark of this stage, with their command lines."""
+        """Return the processes that carry the mark of this stage, or that it has started, with their command lines."""
         mark, found = f"STAGE={self.folder}\0".encode(), {}
+        started = {child.pid for child in self.children if child.process.poll() is None}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if mark in (folder / "environ").read_bytes() + b"\0":
+                if int(folder.name) in started or mark in (folder / "environ").read_bytes() + b"\0":
                     found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue

@@ -216,7 +216,7 @@ def test_cancel_needs_no_coordinator(place, steer):
 def test_a_stopped_coordinator_carries_the_order_out_when_it_wakes(place, steer, monkeypatch):
     """SIGSTOP: the command says that nobody answers, and the order stays; SIGCONT: it is obeyed."""
     child = at_work(place, [f"{key} 0.01" for key in QUICK])
-    child.signal(signal.SIGSTOP)
+    child.stop(place.ledger_path)
     monkeypatch.setattr(steering, "PATIENCE_S", 0.5)
     said = steer(place, "pause", code=4)
     assert f"the coordinator of run kill (pid {child.pid}) has not answered within 0.5 s" in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 import sys
 import textwrap
 import time
@@ -15,6 +14,7 @@ from durabatch import process
 from durabatch.workers import protocol
 from durabatch.workers.cells import Cells
 from durabatch.workers.spawn import spawn_argv
+from tests.nursery import started
 
 PATIENCE_S = 30
 #: Cells of each worker: as many as any test wants items at once.
@@ -31,14 +31,8 @@ class WorkerProcess:
         inbound, self.to_worker = os.pipe()
         self.from_worker, outbound = os.pipe()
         with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(
-                spawn_argv(inbound, outbound, lock),
-                pass_fds=(inbound, outbound, lock),
-                start_new_session=True,
-                cwd=folder,
-                stdout=errors,
-                stderr=errors,
-            )
+            pipes = (inbound, outbound, lock)
+            self.process = started(spawn_argv(*pipes), pass_fds=pipes, cwd=folder, stdout=errors, stderr=errors)
         for descriptor in (inbound, outbound, lock):
             os.close(descriptor)
         self.frames = protocol.FrameBuffer()
