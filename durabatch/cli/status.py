@@ -260,6 +260,8 @@ def next_step(found: RunStatus, ledger: str) -> str:
         return "the same `durabatch rollback` as before goes on with it"
     if found.state in {"interrupted", "halted"}:
         return f"`{next_command('resume', ledger)}` goes on"
+    if found.state == "cancelled" and found.undo_left:
+        return f"`{next_command('resume', ledger)}` undoes what was left behind"
     broken = found.counts.failed + found.counts.quarantined
     if found.state == "finished" and broken:
         return f"`{next_command('errors', ledger)}` shows what failed, `{next_command('retry', ledger)}` tries it again"

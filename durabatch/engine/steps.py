@@ -30,6 +30,8 @@ __all__ = ["ClaimedStep", "FailedStep", "StepsFinished", "claim_steps", "finish_
 
 #: Bytes of arguments and contents of before in one dispatch; one step may exceed it alone.
 DISPATCH_BYTES = 16 << 20
+#: Entries without an order that are looked at for one to be undone beside one that has an order.
+BESIDE = 100
 #: More than there ever is.
 MOST_BYTES = 1 << 62
 #: What a worker says of an effect that cannot be taken back, as the type of its error.
@@ -122,11 +124,13 @@ def list_ready(ledger: Connection, active: ActiveRun, limit: int, now_us: int) -
         found = undo.list_ready(ledger, active.run_id, limit=min(limit, room), max_bytes=DISPATCH_BYTES, now_us=now_us)
         return [undo_id for undo_id, _ in found]
     first = undo.first_in_order(ledger, active.run_id, now_us)
-    ready = [] if first is None else [first]
+    ready = [] if first is None else undo.newest_of(ledger, [first])
     if active.wanted_count == active.ordered_count:
-        return [undo_id for undo_id, _ in ready]
-    others = undo.list_ready(ledger, active.run_id, limit=room, max_bytes=MOST_BYTES, now_us=now_us)
-    return (undo.newest_of(ledger, ready) + undo.newest_of(ledger, others)[:1])[:limit]
+        return ready
+    # What is kept back by an entry of its own item that has no order waits for that one, which must be found, wherever it stands.
+    reach = BESIDE if first is None or ready else room
+    others = undo.list_ready(ledger, active.run_id, limit=min(reach, room), max_bytes=MOST_BYTES, now_us=now_us)
+    return (ready + undo.newest_of(ledger, others)[:1])[:limit]
 
 
 def step_json(one: Claimed, *, is_forced: bool) -> str:

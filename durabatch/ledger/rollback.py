@@ -19,7 +19,7 @@ from durabatch.models import Unresolved
 
 __all__ = [
     "BEHIND_ALL", "Candidate", "EntryRow", "PlannedRow", "broken_batch", "count_irreversible", "count_unresolved", "defer", "doom",
-    "fail_half_undone", "get_batch", "is_begun", "keep_items", "list_broken_items", "list_chosen", "list_given_up", "list_items", "list_of_item",
+    "fail_half_undone", "get_batch", "is_begun", "keep_items", "list_broken_items", "list_chosen", "list_given_up", "list_items", "list_mixed_batches", "list_of_item",
     "list_planned", "list_unresolved", "set_aside", "those_outside", "unwant", "want", "where_query",
 ]  # fmt: skip
 
@@ -140,6 +140,11 @@ def broken_batch(ledger: Executor, batch_id: int) -> tuple[int, int] | None:
     """Return the first and the last item id of a batch of which an item has failed for good; None for any other."""
     row = ledger.row("rollback_broken_batch", (batch_id,))
     return None if row is None else (row[0], row[1])
+
+
+def list_mixed_batches(ledger: Executor, run_id: int) -> list[int]:
+    """Return the batches of a run in which something has succeeded and something else has ended otherwise, by their ids."""
+    return [row[0] for row in ledger.rows("rollback_list_mixed_batches", (run_id,))]
 
 
 def list_broken_items(ledger: Executor, first_item_id: int, last_item_id: int, batch_id: int, limit: int) -> list[Candidate]:

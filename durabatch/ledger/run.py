@@ -17,7 +17,7 @@ from durabatch.ledger.paths import shown
 from durabatch.states import ItemState, RunState
 
 __all__ = [
-    "RunRow", "Tally", "add", "conclude", "find", "find_id", "forget_fingerprint", "get", "id_by_name", "insert", "list_all", "list_transactions", "newest_of_series", "open_transactions", "reopen", "restart_output", "set_binding_limit", "set_claimed", "set_fingerprint", "set_flow",
+    "RunRow", "Tally", "add", "conclude", "find", "find_id", "forget_fingerprint", "get", "id_by_name", "insert", "is_output_restarted", "list_all", "list_transactions", "newest_of_series", "open_transactions", "reopen", "restart_output", "set_binding_limit", "set_claimed", "set_fingerprint", "set_flow",
     "set_intake", "set_open", "set_output", "set_pace", "set_spent", "set_state", "set_watermark",
 ]  # fmt: skip
 
@@ -286,6 +286,11 @@ def set_output(ledger: Connection, run_id: int, output: Mapping[str, object]) ->
 def restart_output(ledger: Connection, run_id: int) -> None:
     """Have the output file written from its start: something in it is no longer so."""
     ledger.execute("run_restart_output", (run_id,))
+
+
+def is_output_restarted(ledger: Executor, run_id: int) -> bool:
+    """Tell whether nothing is remembered of what was written of the output."""
+    return "batches" not in from_json(ledger.value("run_get_output", (run_id,)))
 
 
 def forget_fingerprint(ledger: Connection, run_id: int) -> None:

@@ -40,10 +40,12 @@ def handling(ledger: Connection, choice: Choice, flow: dict[str, Any]) -> Handli
     """Return the phase in which items run through the handler."""
     settings = choice.settings
     chosen = BatchSettings(settings.batch_size, settings.batch_seconds, settings.memory_threshold)
-    return Handling(
+    phase = Handling(
         ledger, choice.active, RetryPolicy.of(settings), strategy(settings.batch_strategy, chosen), undoing(ledger, choice, flow),
         is_atomic=settings.atomic == "batch", cache=cache_of(ledger, choice),
     )  # fmt: skip
+    phase.begin()
+    return phase
 
 
 def undoing(ledger: Connection, choice: Choice, flow: dict[str, Any]) -> Undoing:

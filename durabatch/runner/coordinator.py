@@ -36,6 +36,7 @@ from durabatch.runner.round import Round
 from durabatch.runner.staffing import Staff
 from durabatch.runner.stopping import Stopping
 from durabatch.runner.supervising import Supervisor
+from durabatch.runner.undoing import Undoing
 from durabatch.runner.vigil import Vigil
 from durabatch.settings import RunSettings
 from durabatch.workers.protocol import Dispatch, Group, Release, Tune
@@ -120,7 +121,8 @@ class Coordinator:
             return False
         if self.stopping is not None:
             return True
-        return self.phase.is_over and self.is_read and not self.active.is_open
+        # What is undone is known from the beginning, whoever may add items.
+        return self.phase.is_over and self.is_read and (not self.active.is_open or isinstance(self.phase, Undoing))
 
     @property
     def is_read(self) -> bool:
@@ -368,7 +370,7 @@ class Coordinator:
             stop = self.governor.stop()
             if stop is not None:
                 self.stop(stop.reason, at_once=stop.now, by_limit=True)
-            leaving = self.vigil.look(is_quiet=self.phase.is_over and self.is_read and not self.crew.item_count)
+            leaving = self.vigil.look(is_quiet=self.phase.is_over and self.is_read and not (self.is_over or self.crew.item_count))
             if leaving is not None:
                 self.stop(leaving, at_once=False, exit_code=None)
         if self.governor.limit_s != self.told_timeout_s:

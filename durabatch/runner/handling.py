@@ -24,6 +24,7 @@ from durabatch.flow.retrying import RetryPolicy
 from durabatch.flow.timing import remaining
 from durabatch.ledger import attempt, batch, item
 from durabatch.ledger.connection import Connection
+from durabatch.ledger.rollback import list_mixed_batches
 from durabatch.runner.phases import DISPATCH_BYTES
 from durabatch.runner.undoing import Undoing
 from durabatch.workers.protocol import Task
@@ -53,6 +54,13 @@ class Handling:
         self.undoing = undoing
         self.is_atomic = is_atomic
 
+    def begin(self) -> None:
+        """Have batches undone that broke while nobody was at work: an item had an effect that cannot be undone, and its worker or coordinator died."""
+        if self.is_atomic and self.active.undo_count:
+            with self.ledger.transaction():
+                self.undo_broken(list_mixed_batches(self.ledger, self.active.run_id))
+                self.active.write_tally(self.ledger)
+
     def task(self, dispatch_id: int) -> Task:
         """Tell items from what they did, by the number."""
         return self.undoing.task(dispatch_id) if dispatch_id < 0 else "run"
@@ -78,7 +86,11 @@ class Handling:
         steps = self.undoing.claim(limit) if self.active.wanted_count else None
         if steps is not None or self.active.ordered_count:
             return steps
-        return claim(self.ledger, self.active, self.batches, limit=limit, max_bytes=DISPATCH_BYTES, now_us=now_us(), cache=self.cache)
+        made = claim(self.ledger, self.active, self.batches, limit=limit, max_bytes=DISPATCH_BYTES, now_us=now_us(), cache=self.cache)
+        if self.is_atomic and made is not None and made.answered:
+            # What has joined a broken batch with its end has no dispatch that comes back.
+            self.undo_broken(batch.of_items(self.ledger, made.answered))
+        return made
 
     def answer(self) -> Claim | None:
         """End items whose results are known, up to the first whose is not."""
@@ -153,7 +165,11 @@ class Handling:
         """Make unstarted items pending again."""
         if dispatch_id < 0:
             return self.undoing.release(dispatch_id, item_ids)
-        return release(self.ledger, self.active, dispatch_id, item_ids)
+        count = release(self.ledger, self.active, dispatch_id, item_ids)
+        if self.is_atomic and self.active.undo_count:
+            # One that had begun has failed if it left what cannot be undone.
+            self.undo_broken(batch.of_items(self.ledger, item_ids))
+        return count
 
     def mark(self) -> object:
         """Return what was undone; everything else stands in the ledger, but the time that a tick has for results that are known."""

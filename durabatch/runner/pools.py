@@ -10,8 +10,9 @@ from contextlib import ExitStack
 
 from durabatch import process
 from durabatch.clock import now_us
+from durabatch.engine.active import reload
 from durabatch.engine.promise import record
-from durabatch.errors import UsageError
+from durabatch.errors import LedgerFullError, UsageError
 from durabatch.ledger.connection import Connection
 from durabatch.runner.choosing import Choice
 from durabatch.runner.inline import InlinePool
@@ -20,6 +21,7 @@ from durabatch.runner.opening import OwnedLedger
 from durabatch.runner.pool import Pool, ProcessPool
 from durabatch.runner.recording import answered, entry_of
 from durabatch.runner.request import RunRequest
+from durabatch.runner.room import Room
 from durabatch.runner.signals import Signals
 from durabatch.runner.strays import marker_of
 from durabatch.workers.cells import Cells
@@ -31,7 +33,9 @@ __all__ = ["make_pool"]
 INLINE_BYTES = 1024
 
 
-def make_pool(owned: OwnedLedger, choice: Choice, kind: Kind, request: RunRequest, signals: Signals, stack: ExitStack) -> Pool:
+def make_pool(
+    owned: OwnedLedger, choice: Choice, kind: Kind, request: RunRequest, signals: Signals, room: Room, stack: ExitStack
+) -> Pool:
     """
     Return the pool, with a fresh cells file; *stack* closes what it needs.
 
@@ -50,7 +54,7 @@ def make_pool(owned: OwnedLedger, choice: Choice, kind: Kind, request: RunReques
 
     if settings.workers == 0:
         start = make_start(1)
-        inline = InlinePool(start, request.function, cells, record_at_once(owned.connection, choice))
+        inline = InlinePool(start, request.function, cells, record_at_once(owned.connection, choice, room))
         stack.callback(inline.close, 0)
         return inline
     if choice.handler.get("kind") == "inline" and not choice.is_rollback:
@@ -63,16 +67,20 @@ def make_pool(owned: OwnedLedger, choice: Choice, kind: Kind, request: RunReques
     return pool
 
 
-def record_at_once(ledger: Connection, choice: Choice) -> Callable[[Promise], Recorded]:
-    """Return what records an undo entry of an item that runs in this process, between two ticks; it is on disk on return."""
+def record_at_once(ledger: Connection, choice: Choice, room: Room) -> Callable[[Promise], Recorded]:
+    """Return what records an undo entry of an item that runs in this process, between two ticks; it is on disk on return, when there is room."""
 
     def record_promise(promise: Promise) -> Recorded:
-        with ledger.transaction():
-            undo_id = record(ledger, choice.active, [entry_of(promise)], now_us())[0]
-            choice.active.write_tally(ledger)
+        try:
+            with ledger.transaction():
+                undo_id = record(ledger, choice.active, [entry_of(promise)], now_us())[0]
+                choice.active.write_tally(ledger)
+        except LedgerFullError:
+            reload(ledger, choice.active)
+            raise
         return answered(promise, undo_id)
 
-    return record_promise
+    return lambda promise: room.until_done(lambda: record_promise(promise))
 
 
 def start_of(number: int, choice: Choice, kind: Kind, cells_path: str, marker: str) -> Start:

@@ -90,6 +90,16 @@ class Publisher:
             batch.mark_all_unpublished(self.ledger, self.run_id)
             self.remember({"path": self.output, **self.beside})
 
+    def heed_restart(self) -> bool:
+        """Begin anew where results that stand in the output were taken back since it was written; tell whether that was so."""
+        if self.place is None or "batches" not in self.record or not run.is_output_restarted(self.ledger, self.run_id):
+            return False
+        self.place.undo()
+        self.unmarked = []
+        self.record = run.get(self.ledger, self.run_id).output
+        self.take_up()
+        return True
+
     @property
     def failure(self) -> Failure | None:
         """The call that failed, and must halt the run; None while all went well."""
@@ -109,8 +119,12 @@ class Publisher:
         Raises:
             OutputError: A batch could not be written; it is written by the next call. OutputFullError for lack of room.
         """
+        if self.unmarked:
+            self.heed_restart()
         self.mark()
         ready = self.ready() if self.place is not None and self.place.streams else []
+        if ready and self.heed_restart():
+            ready = self.ready()
         if ready:
             self.write(ready)
             self.mark()

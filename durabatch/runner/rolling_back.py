@@ -15,7 +15,7 @@ from durabatch.clock import now_us
 from durabatch.engine.active import ActiveRun, load
 from durabatch.engine.rollback import choose, count_unresolved, is_rolled_back, unresolved
 from durabatch.engine.start import reopen
-from durabatch.ledger import run
+from durabatch.ledger import run, undo
 from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.run import RunRow
@@ -29,7 +29,9 @@ from durabatch.runner.undoing import Undoing, Undone
 from durabatch.settings import RunSettings
 from durabatch.states import RunState
 
-__all__ = ["ROLLBACK", "Ending", "choose_rollback", "ending", "forget", "rolled_back", "settled_end", "undone_by"]
+__all__ = [
+    "ROLLBACK", "Ending", "choose_rollback", "ending", "forget", "is_owed_alone", "rolled_back", "settled_end", "undone_by",
+]  # fmt: skip
 
 #: Where the run row remembers, in its flow, how a rollback that is not over was wished.
 ROLLBACK = "rollback"
@@ -111,11 +113,23 @@ def ending(ledger: Executor, active: ActiveRun, flow: dict[str, Any], undone: Un
     return RunState.FINISHED, None, code
 
 
-def settled_end(ledger: Executor, active: ActiveRun, flow: dict[str, Any], end: Ending) -> Ending:
+def settled_end(ledger: Executor, choice: Choice, flow: dict[str, Any], end: Ending) -> Ending:
     """Return the end of a run that went on after a rollback was cut off: rolled back, when it was that which ended it."""
-    if ROLLBACK in flow and end[0] == RunState.FINISHED and is_rolled_back(ledger, active.run_id):
+    active = choice.active
+    # One that is all or nothing may have been cut off between its end and the rollback that follows from that.
+    was_begun = ROLLBACK in flow or (choice.settings.atomic == "run" and active.view().undone > 0)
+    if was_begun and end[0] == RunState.FINISHED and is_rolled_back(ledger, active.run_id):
         return RunState.ROLLED_BACK, None, end[2]
-    return end
+    state, reason, code = flow.get(ROLLBACK, {}).get("before") or end
+    return (RunState.CANCELLED, reason, code) if state == RunState.CANCELLED and end[0] == RunState.FINISHED else end
+
+
+def is_owed_alone(ledger: Executor, request: RunRequest) -> bool:
+    """Tell whether a resume means a run that was cancelled, and of which nothing is left to do but to undo what it left behind."""
+    if request.verb != "resume" or request.from_item is not None or request.from_batch is not None:
+        return False
+    row = run.find(ledger, request.run)
+    return row.state == RunState.CANCELLED and undo.count_undoing(ledger, row.run_id) > 0
 
 
 def rolled_back(ledger: Executor, run_id: int, undone: Undone, items: int) -> RolledBack:

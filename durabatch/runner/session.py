@@ -37,7 +37,7 @@ from durabatch.runner.parts import Parts
 from durabatch.runner.pools import make_pool
 from durabatch.runner.publishing import Publisher
 from durabatch.runner.request import RunRequest
-from durabatch.runner.rolling_back import choose_rollback, rolled_back, settled_end, undone_by
+from durabatch.runner.rolling_back import choose_rollback, is_owed_alone, rolled_back, settled_end, undone_by
 from durabatch.runner.room import Room
 from durabatch.runner.shell import ShellCommand
 from durabatch.runner.signals import Signals
@@ -115,6 +115,8 @@ class Session:
         """Return the run that is meant, with what is to be done with it on disk."""
         if self.request.verb == "rollback":
             return choose_rollback(owned.connection, self.request)
+        if is_owed_alone(owned.connection, self.request):
+            return choose_rollback(owned.connection, replace(self.request, scope=None))
         choice = choose(owned.connection, self.request, peeked)
         choice.undone_before = choice.active.view().undone
         return choice
@@ -130,8 +132,8 @@ class Session:
         expire(ledger, row.run_id, now_us())
         pace = Pace(row.elapsed_us)
         kind = kind_of(choice.handler, settings, is_async=choice.is_async)
-        pool = make_pool(owned, choice, kind, request, signals, stack)
         room = Room(ledger.files.ledger, wake=signals.read_end, is_told_to_stop=lambda: signals.count > 0, note=request.note)
+        pool = make_pool(owned, choice, kind, request, signals, room, stack)
         coordinator = Coordinator(
             ledger, choice.active, pool, settings, choice.feeder, pace, phase=first_phase(ledger, choice, row.flow), kind=kind,
             governor=Governor(settings, choice.active, row.flow), flow=dict(row.flow), room=room, request=request,
@@ -169,7 +171,9 @@ class Session:
                 self.heed_signals(parts)
                 coordinator.tick()
                 coordinator.room.until_done(obedience.heed)
-                coordinator.room.until_done(parts.publisher.publish)
+                if not parts.choice.is_rollback:
+                    # What takes results back, item by item, has the output written anew once, behind the last of them.
+                    coordinator.room.until_done(parts.publisher.publish)
                 self.heed_delivery(parts)
                 self.tell(parts)
                 yield parts.owned.connection, coordinator.ended
@@ -255,7 +259,7 @@ class Session:
         except Exception as error:
             self.leave(parts, reason_of(error, parts.publisher.failure))
             raise
-        end = settled_end(parts.owned.connection, parts.choice.active, parts.coordinator.flow, verdict(parts))
+        end = settled_end(parts.owned.connection, parts.choice, parts.coordinator.flow, verdict(parts))
         exit_code = end[2]
         self.conclude(parts, *end)
         parts.coordinator.room.until_done(parts.publisher.finish)

@@ -35,16 +35,23 @@ SELECT number, failed_count, (finished_at_us - opened_at_us) / 1e6 FROM batch WH
 SELECT batch_id, number, item_count, ended_count, failed_count, sealed, first_item_id, last_item_id, opened_at_us, finished_at_us
 FROM batch WHERE run_id = ?1 ORDER BY number;
 
--- Finished batches whose file is not written yet.
+-- Finished batches whose file is not written yet; those wait of which something is being undone.
 -- name: batch_list_unpublished
 SELECT batch_id, number FROM batch
 WHERE run_id = :run_id AND finished_at_us IS NOT NULL AND published_at_us IS NULL
+  AND NOT EXISTS (
+      SELECT 1 FROM undoing CROSS JOIN item USING (item_id)
+      WHERE undoing.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id)
 ORDER BY batch_id LIMIT :limit;
 
--- Finished batches that nobody was called about yet; those alone whose file is written, where files are wanted (*:published*).
+-- Finished batches that nobody was called about yet; those alone whose file is written, where files are wanted (*:published*). Here, too,
+-- those wait of which something is being undone.
 -- name: batch_list_undelivered
 SELECT batch_id, number, item_count FROM batch
 WHERE run_id = :run_id AND finished_at_us IS NOT NULL AND delivered_at_us IS NULL AND (published_at_us IS NOT NULL OR NOT :published)
+  AND NOT EXISTS (
+      SELECT 1 FROM undoing CROSS JOIN item USING (item_id)
+      WHERE undoing.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id)
 ORDER BY batch_id LIMIT :limit;
 
 -- name: batch_count_published

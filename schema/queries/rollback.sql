@@ -72,6 +72,15 @@ WHERE batch_id = ?1 AND failed_count > 0
       WHERE item.run_id = batch.run_id AND item.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id
         AND item.state IN ('failed', 'quarantined'));
 
+-- The batches of a run in which something has succeeded and something else has not: each of them may be broken.
+-- name: rollback_list_mixed_batches
+SELECT batch_id FROM batch
+WHERE run_id = ?1 AND failed_count > 0 AND failed_count < item_count
+  AND EXISTS (
+      SELECT 1 FROM item
+      WHERE item.item_id BETWEEN batch.first_item_id AND batch.last_item_id AND item.batch_id = batch.batch_id AND item.state = 'succeeded')
+ORDER BY batch_id;
+
 -- A page of the items of a broken batch that are not to stay: succeeded ones, and those that wait and are not held back. None whose effects are
 -- being undone already, or could not be.
 -- name: rollback_list_broken_items

@@ -106,6 +106,10 @@ UPDATE run SET fingerprint = NULL WHERE run_id = ?1;
 UPDATE run SET output = json_patch('{}', json_object('path', output ->> '$.path', 'failures', output -> '$.failures'))
 WHERE run_id = ?1 AND output <> '{}';
 
+-- What is remembered of the output.
+-- name: run_get_output
+SELECT output FROM run WHERE run_id = ?1;
+
 -- How far the output file has grown.
 -- name: run_set_output
 UPDATE run SET output = ?2 WHERE run_id = ?1;

@@ -128,3 +128,24 @@ def test_a_stop_leaves_what_is_done_for_the_resume(stage, world):
     assert world() == standing(stage, "succeeded") == KEYS
     assert {one[0].outcome for key, one in stage.tries().items() if len(one) > 1} == {"interrupted"}
     gate.close()
+
+
+def test_a_run_that_died_and_is_cancelled_leaves_nothing_behind_either(stage, world):
+    """Nobody is at work who could undo what a killed run had begun: ``cancel`` and ``status`` say so, ``resume`` undoes it, and it stays cancelled."""
+    gate = stage.gate()
+    (stage.folder / "waiting").touch()
+    (stage.folder / "mended").touch()
+    child = stage.run("work")
+    stage.wait_for("waits", 2)
+    child.signal(signal.SIGKILL)
+    child.end()
+    gate.close()
+    stage.check_nobody_left()
+    cancelled = stage.start("cancel", "--ledger", "l.db")
+    ended(cancelled, 0)
+    assert "effects to be undone: `durabatch resume` does that" in "".join(cancelled.lines())
+    assert {"i10", "i11"} <= set(world())
+    ended(stage.start("resume", "--ledger", "l.db"), 0)
+    assert world() == standing(stage, "succeeded")
+    assert stage.row()["state"] == "cancelled"
+    assert set(KEYS[10:]) <= set(standing(stage, "cancelled"))

@@ -302,7 +302,7 @@ class Play:
 
     def play(self) -> None:
         """Do it all, and check after each life what then must be."""
-        before, is_cut_off = self.first(), False
+        before, is_cut_off = self.first()
         for command in self.program.commands:
             if command.words == ("ease",):
                 (self.folder / "eased").touch()
@@ -323,19 +323,19 @@ class Play:
             before = seen
         self.check_the_end()
 
-    def first(self) -> Seen:
-        """Run the items for the first time, dying where the program says so, and go on until there is a run."""
+    def first(self) -> tuple[Seen, bool]:
+        """Run the items for the first time, dying where the program says so, and go on if there is no run yet; tell whether it is cut off."""
         told = self.live(self.program.first)
         if not told["has_died"]:
             seen = self.look()
             self.check_world(seen)
             if self.program.atomic == "item":
                 assert seen.states == {item["key"]: expected_end(item, self.program.retries) for item in self.program.items}
-            return seen
+            return seen, False
         try:
-            return self.look()
-        except (LedgerMissingError, NotFoundError):
-            return self.settled()
+            return self.look(), True
+        except LedgerMissingError:
+            return self.settled(), False
 
     def settled(self) -> Seen:
         """Go on until nothing is cut off any more."""
@@ -435,8 +435,15 @@ def play(lived, program: Program, workers: int) -> None:
         Play(lived, Path(folder), program, workers).play()
 
 
-@hypothesis.settings(max_examples=10)
+@hypothesis.settings(max_examples=hypothesis.settings.default.max_examples // 6)
 @hypothesis.given(program=PROGRAMS)
 def test_the_world_is_what_the_items_that_have_succeeded_made_of_it(lived, program):
     """Whatever fails, dies, is rolled back and run again: no effect is there of an item that has not succeeded, but those that are listed; none is missing."""
     play(lived, program, 0)
+
+
+@hypothesis.settings(max_examples=hypothesis.settings.default.max_examples // 25)
+@hypothesis.given(program=PROGRAMS)
+def test_so_it_is_with_worker_processes(lived, program):
+    """Two at once, of which one may die, or the coordinator."""
+    play(lived, program, 2)

@@ -41,6 +41,7 @@ def all_cases(inputs: Inputs, *, scale: float, workers: int, big: bool) -> list[
         *export_cases(inputs, int(1_000_000 * scale), workers),
         *ledger_cases(inputs, int(1_000_000 * scale), workers),
         *queue_cases(int(5000 * scale)),
+        *undo_cases(inputs, int(10_000 * scale), workers),
         Case("version", "s", version, "< 0.15 s"),
     ]
     if big:
@@ -163,4 +164,29 @@ def queue_cases(count: int) -> list[Case]:
         Case("queue-wait", "s", (Side("coordinator's longest wait", "queueing.longest_wait", producers),), "< 0.1 s"),
         Case("queue-bulk-submit", "s", (Side("10,000 items, one call", "queueing.submits_in_bulk", bulk),), "< 0.1 s"),
         Case("queue-bulk-claim", "s", (Side("10,000 items, one claim", "queueing.claims_in_bulk", bulk),), "< 0.1 s"),
+    ]
+
+
+def undo_cases(inputs: Inputs, count: int, workers: int) -> list[Case]:
+    """Return runs whose items record an undo entry each, by two and by eight workers, and rollbacks of 1,000 of them."""
+
+    def items(processes: int) -> dict[str, Any]:
+        return {"source": inputs.records(count, "ordered"), "workers": processes}
+
+    def effects() -> dict[str, Any]:
+        return {"source": inputs.records(1000, "ordered")}
+
+    recorded = (
+        Side("one undo entry an item", "undoing.promising", lambda: items(workers)),
+        Side("without", "undoing.plain", lambda: items(workers)),
+        Side("one undo entry an item, 8 workers", "undoing.promising", lambda: items(8)),
+        Side("without, 8 workers", "undoing.plain", lambda: items(8)),
+    )
+    undone = (
+        Side("one step at a time", "undoing.rolled_back", effects),
+        Side(f"{workers} workers", "undoing.rolled_back_beside", lambda: {**effects(), "workers": workers}),
+    )
+    return [
+        Case(f"undo-{count}", "items/s", recorded, "the ratio is the cost; entries of all workers share commits"),
+        Case("rollback-1000", "s", undone, "< 5 s"),
     ]
