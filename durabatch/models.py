@@ -286,6 +286,7 @@ class RolledBack:
         ran: Calls of actions for that; for the other steps there was nothing to take back.
         unresolved_count: Effects of the run that remain though they were to be undone.
         unresolved: The first of them.
+        given_up: Steps that were not taken any more, since another one failed.
     """
 
     items: int
@@ -293,6 +294,7 @@ class RolledBack:
     ran: int
     unresolved_count: int = 0
     unresolved: tuple[Unresolved, ...] = ()
+    given_up: int = 0
 
 
 @dataclass(frozen=True, slots=True)

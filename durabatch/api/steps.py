@@ -130,12 +130,17 @@ def left(summary: Summary, request: RunRequest) -> str:
     effects = [] if done is None else [effect_text(one) for one in done.unresolved[:SHOWN_EFFECTS]]
     more = "" if done is None or done.unresolved_count <= len(effects) else f", and {done.unresolved_count - len(effects):,} more"
     named = f": {'; '.join(effects)}{more}" if effects else f" ({summary.status.reason or summary.status.state})"
-    return f"effects remain{named}. {again(summary.status.name, request)}"
+    return f"effects remain{named}" + ("" if is_over(summary) else f". {again(summary.status.name, request)}")
+
+
+def is_over(summary: Summary) -> bool:
+    """Tell whether a rollback has undone all that can be: what remains is irreversible."""
+    return summary.status.state == "rolled_back"
 
 
 def effect_text(one: Any) -> str:
     """Return one effect that remains in words."""
-    return f"{one.action!r} of step {one.key} ({one.state}{f', {one.error}' if one.error else ''})"
+    return f"{one.action!r} of step {one.key} ({one.state}{f', {one.error}'.rstrip('.') if one.error else ''})"
 
 
 def again(name: str, request: RunRequest) -> str:

@@ -50,7 +50,8 @@ def command(words: tuple[str, ...], remaining: bool, validate: bool, label: str 
     List the checkpoints of a run.
 
     Every finished batch is one, and N is its number, or a name that it was given. It holds the items that had ended when it was made (done); left
-    are all others. Bytes and digest are those of the results of its batch. RUN is a name or an id; without it the active or else the latest run is meant.
+    are all others. Failed are those of its batch that ended otherwise than succeeded or skipped; what was undone since is among them. Bytes and
+    digest are those of the results of its batch. RUN is a name or an id; without it the active or else the latest run is meant.
     """
     refuse_mixture(words, remaining=remaining, validate=validate, label=label)
     run, wanted = meant(ledger, words, has_action=remaining or validate or label is not None)

@@ -76,7 +76,7 @@ EXAMPLES = (
 )
 EXIT_CODES = (
     ("0", "all items succeeded"),
-    ("1", "finished with failed items, or cancelled, or rolled back with effects that remain"),
+    ("1", "finished with failed or undone items, or cancelled, or rolled back with effects that remain"),
     ("2", "wrong use, or an input that has changed; nothing was started"),
     ("3", "halted; the same command goes on"),
     ("4", "the ledger cannot be used: held by another, foreign, damaged, missing; or not as it was recorded"),

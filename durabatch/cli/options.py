@@ -22,7 +22,7 @@ from durabatch.config.resolving import resolve
 from durabatch.errors import UsageError
 from durabatch.options import did_you_mean
 
-__all__ = ["VerbCommand", "json_option", "ledger_here", "parsed", "recorded_options", "run_argument", "verb", "word_option"]
+__all__ = ["VerbCommand", "json_option", "ledger_here", "once", "parsed", "recorded_options", "run_argument", "verb", "word_option"]
 
 #: Settings that every verb has; those that only look need no others.
 COMMON = ("ledger", "color")
@@ -183,6 +183,19 @@ def parsed(parse: Callable[..., Any], **bounds: Any) -> Callable[[click.Context,
         return None if value is None else parse(value, option=parameter.opts[-1], **bounds)
 
     return read
+
+
+def once(
+    read: Callable[[click.Context, click.Parameter, str | None], Any],
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], Any]:
+    """Return *read* for an option with ``multiple``: given twice it is refused, where click would drop all but the last without a word."""
+
+    def single(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
+        if len(values) > 1:
+            raise UsageError(f"{parameter.opts[-1]} was given {len(values)} times", "Give it once.")
+        return read(context, parameter, values[0] if values else None)
+
+    return single
 
 
 def word_option(flag: str, words: tuple[str, ...], *, default: str | None, help: str, **rest: Any) -> Callable[[_F], _F]:

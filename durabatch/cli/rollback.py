@@ -14,7 +14,7 @@ import click
 from durabatch.actions import BUILT_IN
 from durabatch.cli import printing
 from durabatch.cli.looking import terminal_width, where_option
-from durabatch.cli.options import json_option, parsed, recorded_options, run_argument, verb
+from durabatch.cli.options import once, parsed, recorded_options, run_argument, verb
 from durabatch.cli.places import ledger_json
 from durabatch.cli.printing import clean, plural
 from durabatch.cli.starting import carry_out, find_modules_here
@@ -54,11 +54,12 @@ class Amount:
 )
 @run_argument
 @click.option("--transaction", metavar="ID", help="The transaction with this id, in the place of a run.")
-@click.option("--batch", metavar="N", callback=parsed(parse_count, minimum=1), help="Only the items of batch N.")
+@click.option("--batch", metavar="N", multiple=True, callback=once(parsed(parse_count, minimum=1)), help="Only the items of batch N.")
 @click.option(
     "--to-batch",
     metavar="N",
-    callback=parsed(parse_count, minimum=0),
+    multiple=True,
+    callback=once(parsed(parse_count, minimum=0)),
     help="Only what ran after checkpoint N was made, so that N is what remains.",
 )
 @click.option("--item", "keys", metavar="KEY", multiple=True, help="Only the item with this key; may be repeated.")
@@ -67,7 +68,7 @@ class Amount:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Undo changes of files also where something was changed since; that is lost.")
 @click.option("--keep-going", is_flag=True, help="A step that fails for good ends the rollback of its item alone.")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: one JSON document with schema_version.")
 @recorded_options
 def command(
     run: str | None, transaction: str | None, dry_run: bool, yes: bool, as_json: bool, handler: str | None, trust_ledger: bool,
@@ -77,8 +78,8 @@ def command(
     Undo what the items of a run did.
 
     Effects that were recorded before they happened are taken back in a worker process, newest first over all chosen items, one at a time. With
-    --workers items are taken to not depend on each other: then several are undone at once, newest first inside each. Of items chosen
-    by several options those are meant that all of them choose. Killed and started again it goes on, and undoes nothing twice. RUN is a name or
+    --workers (without it there is one) items are taken to not depend on each other: then several are undone at once, newest first inside each. Of
+    items chosen by several options those are meant that all of them choose. Killed and started again it goes on, and undoes nothing twice. RUN is a name or
     an id; without it the latest run is meant. The exit code is 1 when effects remain; they are listed.
     """
     from durabatch.ledger.reader import Reader
@@ -88,6 +89,7 @@ def command(
     scope = scope_of(**chosen)
     with Reader(wishes["ledger"]) as reader:
         row = meant(reader, run, transaction)
+        tell_of_rest(reader, row, scope)
         if dry_run:
             return show_steps(reader, row, scope, wishes["ledger"], as_json=as_json)
         refuse_active(reader)
@@ -95,6 +97,7 @@ def command(
     if handler is None:
         refuse_nameless(row, amount)
     if not yes and not is_agreed(row.name, amount):
+        printing.say("nothing was undone")
         return NOT_DONE
     return carry_out_rollback(row, scope, wishes, handler, trust_ledger=trust_ledger, force=force, keep_going=keep_going)
 
@@ -122,6 +125,19 @@ def meant(ledger: Executor, name: str | None, transaction: str | None) -> RunRow
     if found is None:
         raise NotFoundError(f"no transaction {transaction!r} in this ledger", "`durabatch transactions` lists them.")
     return found
+
+
+def tell_of_rest(ledger: Executor, row: RunRow, scope: Scope) -> None:
+    """Say how much an earlier rollback has left, where less than all of the run is chosen: that is done, too."""
+    from durabatch.engine.rollback import Scope
+    from durabatch.ledger import undo
+
+    left = 0 if scope == Scope() else undo.count_wanted(ledger, row.run_id)[0]
+    if left:
+        are = "is" if left == 1 else "are"
+        printing.say(
+            f"durabatch: {plural(left, 'step')} of an earlier rollback {are} left: a rollback goes on with that, whatever is chosen"
+        )
 
 
 def refuse_active(ledger: Executor) -> None:

@@ -10,6 +10,7 @@ from durabatch.cli.looking import terminal_width
 from durabatch.cli.options import json_option, verb
 from durabatch.cli.places import ledger_json
 from durabatch.cli.printing import duration_text, rate_text
+from durabatch.cli.status import may_grow
 from durabatch.models import RunStatus
 
 __all__ = ["command"]
@@ -40,7 +41,7 @@ def command(ledger: str, as_json: bool) -> int:
 def cells(found: RunStatus) -> list[str]:
     """Return the line of one run."""
     counts = found.counts
-    total = f"{counts.total:,}" if found.intake_complete else f">={counts.total:,}"
+    total = f">={counts.total:,}" if may_grow(found) else f"{counts.total:,}"
     rate = rate_text(found.items_per_s) if found.items_per_s else ""
     numbers = [f"{counts.ended:,}", total, f"{counts.failed + counts.quarantined:,}", rate, duration_text(found.elapsed_s)]
     return [str(found.run_id), found.state, *numbers, (found.started_at or "")[:19].replace("T", " "), found.name]

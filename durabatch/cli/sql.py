@@ -38,7 +38,7 @@ def command(query: str | None, as_csv: bool, as_tsv: bool, as_json: bool, sql_ti
     """
     Query the ledger, read-only.
 
-    QUERY is one SQL statement; without it, it is read from standard input. v_run, v_item, v_attempt, v_batch and v_error are the
+    QUERY is one SQL statement; without it, it is read from standard input. v_run, v_item, v_attempt, v_batch, v_error and v_undo are the
     views to use; item_value(item_id) is the result of an item as JSON, however it is stored.
     """
     if as_csv + as_tsv + as_json > 1:

@@ -19,7 +19,7 @@ from durabatch.cli.printing import clean, duration_text, painted, plural, rate_t
 from durabatch.cli.watching import Log, Screen, looked_again
 from durabatch.models import Counts, RunStatus
 
-__all__ = ["LIVE", "STYLES", "amount_text", "cached_text", "command", "counts_text", "done_text", "left_out_text", "money_text", "spent_text", "status_lines"]
+__all__ = ["LIVE", "STYLES", "amount_text", "cached_text", "command", "counts_text", "done_text", "left_out_text", "may_grow", "money_text", "spent_text", "status_lines"]
 
 STATES = ("succeeded", "failed", "quarantined", "skipped", "cancelled", "undone", "running", "scheduled", "pending")
 #: States in which a coordinator has the run.
@@ -144,9 +144,14 @@ def status_lines(found: RunStatus, ledger: str) -> list[str]:
 def amount_text(found: RunStatus) -> str:
     """Return ``1,203 of 2,000 (60.2%)``; while more may come the total is a lower bound and there is no percentage."""
     counts = found.counts
-    if not found.intake_complete:
+    if may_grow(found):
         return f"{counts.ended:,} of >={counts.total:,}, {more_text(found)}"
     return f"{counts.ended:,} of {counts.total:,}{percent_text(counts)}"
+
+
+def may_grow(found: RunStatus) -> bool:
+    """Tell whether more items may come; a transaction that was rolled back gets no more, although it was never complete."""
+    return not found.intake_complete and not (found.is_transaction and found.state == "rolled_back")
 
 
 def more_text(found: RunStatus) -> str:
@@ -159,7 +164,7 @@ def more_text(found: RunStatus) -> str:
 def done_text(found: RunStatus) -> str:
     """Return the same for the middle of a line: ``1,203 of 2,000 done (60.2%)``."""
     counts = found.counts
-    if not found.intake_complete:
+    if may_grow(found):
         return f"{counts.ended:,} of >={counts.total:,} done, {more_text(found)}"
     return f"{counts.ended:,} of {counts.total:,} done{percent_text(counts)}"
 
@@ -210,7 +215,9 @@ def undo_text(found: RunStatus) -> str:
         left = f"rolling back: {steps} to go" if found.state in LIVE else f"rollback unfinished: {steps}"
     else:
         left = f"{steps} to go" if found.undo_left else ""
-    remain = f"{plural(found.unresolved, 'effect')} could not be undone" if found.unresolved else ""
+    # What was cut off in the middle is among the steps that are left, too.
+    why = "not undone or in doubt" if found.undo_left and found.state not in LIVE else "could not be undone"
+    remain = f"{plural(found.unresolved, 'effect')} {why}" if found.unresolved else ""
     return ", ".join(part for part in (left, remain) if part)
 
 

@@ -63,6 +63,6 @@ def state_line(verb: str, found: RunStatus, outcome: str) -> str:
     is_over = found.state not in LIVE
     said = "" if is_over and verb in {"drain", "cancel"} else clean(outcome).removeprefix(found.state).removeprefix(": ")
     at_work = "" if is_over else f"{plural(found.counts.running, 'item')} at work"
-    owed = f"{plural(found.undo_left, 'effect')} to be undone: `durabatch resume` does that" if is_over and found.undo_left else ""
+    owed = f"{plural(found.undo_left, 'effect')} to be undone: `durabatch resume` does that if nobody is at it" if is_over and found.undo_left else ""
     parts = (said, done_text(found), at_work, owed)
     return f"{clean(found.name)} ({found.run_id})  {state}; " + "; ".join(part for part in parts if part)

@@ -31,7 +31,8 @@ def summary_lines(summary: Summary, *, verb: str, ledger: str, took_s: float) ->
 
 def is_idle(summary: Summary) -> bool:
     """Return whether this call found nothing to do, and did nothing."""
-    return summary.executed == 0 and summary.resumed is not None and summary.exit_code in {0, 1}
+    has_undone = summary.rolled_back is not None and summary.rolled_back.steps > 0
+    return summary.executed == 0 and not has_undone and summary.resumed is not None and summary.exit_code in {0, 1}
 
 
 def idle_text(summary: Summary, *, verb: str, ledger: str) -> str:
@@ -43,7 +44,9 @@ def idle_text(summary: Summary, *, verb: str, ledger: str) -> str:
         return f"{what}; `{next_command('resume', ledger)}` does what is left"
     if broken and verb == "retry":
         return f"{what}, none of them with this error; `{next_command('errors', ledger)}` names their errors"
-    return f"{what}; `{next_command('retry', ledger)}` tries the failed again" if broken else what
+    if broken:
+        return f"{what}; `{next_command('retry', ledger)}` tries the failed again"
+    return f"{what}; `{next_command('retry --undone', ledger)}` runs what is undone again" if counts.undone else what
 
 
 def error_lines(groups: tuple[ErrorGroup, ...]) -> list[str]:

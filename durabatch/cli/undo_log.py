@@ -53,7 +53,7 @@ def arguments_of(text: str | bytes) -> dict[str, Any]:
     try:
         found, _ = parse_item(data.strip())
     except InvalidJsonError as error:
-        raise UndoError(f"undo-log: no JSON: {error}", hint) from error
+        raise UndoError(f"undo-log: {error}", hint) from error
     if not isinstance(found, dict):
-        raise UndoError("undo-log: the JSON is no object", hint)
+        raise UndoError("undo-log: the JSON is not an object", hint)
     return found

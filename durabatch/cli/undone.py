@@ -35,7 +35,8 @@ def undone_lines(summary: Summary) -> list[str]:
 def amounts(done: RolledBack) -> str:
     """Return ``12 items, 30 effects (4 of them needed no action)``; the effects alone where they are those of attempts that failed."""
     idle = done.steps - done.ran
-    never = f" ({idle:,} of them needed no action)" if idle else ""
+    needless = "it" if done.steps == 1 else f"{idle:,} of them"
+    never = f" ({needless} needed no action)" if idle else ""
     items = f"{plural(done.items, 'item')}, " if done.items else ""
     return f"{items}{plural(done.steps, 'effect')}{never}"
 
@@ -44,9 +45,10 @@ def remaining_lines(done: RolledBack) -> list[str]:
     """Return one line for each effect that remains, up to those that are listed, under a heading."""
     if not done.unresolved_count:
         return []
+    given_up = [f"  and {plural(done.given_up, 'effect')} behind, of which none was tried"] if done.given_up else []
     lines = [f"  {effect_text(one)}" for one in done.unresolved]
     rest = done.unresolved_count - len(lines)
-    return ["effects remain:", *lines, *([f"  and {rest:,} more"] if rest > 0 else [])]
+    return ["effects remain:", *lines, *([f"  and {rest:,} more"] if rest > 0 else []), *given_up]
 
 
 def effect_text(one: Unresolved) -> str:
@@ -62,7 +64,8 @@ def next_lines(summary: Summary, ledger: str) -> list[str]:
     """Return what can be done now; nothing when all is undone that can be."""
     done, found = summary.rolled_back, summary.status
     if summary.exit_code > 1 or (done is not None and any(one.state != "irreversible" for one in done.unresolved)):
-        return ["next:    the same command again goes on with what remains"]
+        is_stopped = summary.exit_code == 1 and done is not None and found.counts.succeeded > done.unresolved_count
+        return ["next:    the same command again goes on with what remains" + "; --keep-going goes on with the other items" * is_stopped]
     if found.counts.undone and not found.is_transaction:
         return [f"next:    `{next_command(f'retry {shlex.quote(found.name)} --undone', ledger)}` runs what is undone again"]
     return []
@@ -71,8 +74,8 @@ def next_lines(summary: Summary, ledger: str) -> list[str]:
 def verdict(summary: Summary, done: RolledBack, took_s: float) -> str:
     """Return the last line: how the rollback ended and what it did in which time."""
     found = summary.status
-    remain = f", {plural(done.unresolved_count, 'effect')} remain{'s' * (done.unresolved_count == 1)}" if done.unresolved_count else ""
+    remain = f"; {plural(done.unresolved_count, 'effect')} remain{'s' * (done.unresolved_count == 1)}" if done.unresolved_count else ""
     ended = "rolled back" if found.state == "rolled_back" else "undone"
     if summary.exit_code > 1:
         ended = f"{clean(found.reason or 'stopped')}; undone"
-    return f"{clean(found.name)}: {ended}: {amounts(done)}{remain} in {duration_text(took_s)}"
+    return f"{clean(found.name)}: {ended}: {amounts(done)} in {duration_text(took_s)}{remain}"

@@ -49,6 +49,8 @@ def accuse(
                 suspect.add_death(ledger, active.run_id, item_id)
                 (over if decision.due_at_us is None else died).append(item_id)
         recording.close(now_us)
+        # Some have ended since: they did what cannot be undone.
+        died = [item_id for item_id in died if item_id not in recording.finished.ended]
         suspect.acquit(ledger, over)
         suspect.acquit_ended(ledger, active.run_id)
         if died or not returned.failed:

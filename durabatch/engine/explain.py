@@ -195,7 +195,7 @@ def recorded(facts: Facts) -> Iterator[str]:
     if facts.value_bytes is not None:
         yield f"a result of {size_text(facts.value_bytes)}, from try {facts.stored.attempt_count}"
     for one in facts.past:
-        yield f"a result of before of {size_text(one.value_bytes)}, from try {one.number}, replaced at {iso(one.moved_at_us)} because {CAUSES[one.cause]}"
+        yield f"an earlier result of {size_text(one.value_bytes)}, from try {one.number}, replaced at {iso(one.moved_at_us)} because {CAUSES[one.cause]}"
     yield from undo_words.recorded(facts.effects)
     if facts.place.deaths:
         yield f"{facts.place.deaths} {'worker' if facts.place.deaths == 1 else 'workers'} died while it ran"

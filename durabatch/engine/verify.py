@@ -198,13 +198,13 @@ def slices_in_segments(ledger: Executor) -> Generator[Broken]:
     for item_id, segment_id in inspection.slices_out_of_bounds(ledger):
         yield f"item {item_id}", f"its result is not inside segment {segment_id} of its batch"
     for item_id, segment_id in inspection.past_slices_out_of_bounds(ledger):
-        yield f"item {item_id}", f"a result of before is not inside segment {segment_id}"
+        yield f"item {item_id}", f"an earlier result is not inside segment {segment_id}"
 
 
 def true_history(ledger: Executor) -> Generator[Broken]:
     """Compare results of before with attempts."""
     for item_id, number, outcome in inspection.past_mismatches(ledger):
-        yield f"item {item_id}", f"attempt {number} ({outcome}) has a result of before, but did not succeed or has the present result"
+        yield f"item {item_id}", f"attempt {number} ({outcome}) has an earlier result, but did not succeed or has the present result"
 
 
 def lost_items(ledger: Executor) -> Generator[Broken]:
@@ -311,7 +311,7 @@ RULES = (
     Rule("numbered_attempts", "the attempts of an item are numbered from 1 to its count", numbered_attempts),
     Rule("states_as_attempted", "an item that succeeded, failed or was skipped did so in its last attempt", states_as_attempted),
     Rule("results_of_successes", "an item has a result exactly when it succeeded", results_of_successes),
-    Rule("true_history", "a result of before is what a success of its item returned, and not the present one", true_history),
+    Rule("true_history", "an earlier result is what a success of its item returned, and not the present one", true_history),
     Rule("lost_items", "an item that the input has lost is cancelled", lost_items),
     Rule("slices_in_segments", "a packed result lies inside a segment of its item's batch, or is one of the cache", slices_in_segments),
     Rule("known_successes", "the cache names attempts that succeeded, and runs count what it answered", known_successes),

@@ -36,7 +36,7 @@ def back_up(source: Executor, path: str | os.PathLike[str], *, force: bool, now_
         UsageError: There is a file already, or no copy can be there. Nothing was changed.
         LedgerError: The copy could not be made. What stood at *path* is there still, and nothing is left beside it.
     """
-    target = ledger_files(path)
+    target = ledger_files(path, option="FILE")
     refuse_place(source.files, target, force=force)
     copy_to(source, target.ledger, note=lambda copy: note_origin(copy, source.files, now_us))
     return target.ledger, os.path.getsize(target.ledger)
@@ -48,7 +48,7 @@ def refuse_place(source: LedgerFiles, target: LedgerFiles, *, force: bool) -> No
     if {target.ledger, f"{target.ledger}.part"} & {*source.all(), f"{source.ledger}-journal"}:
         raise errors.UsageError(f"{name} is the ledger itself, or stands beside it for its use", "Give another file for the copy.")
     if os.path.isdir(target.ledger):
-        raise errors.UsageError(f"{name} is a directory", f"Give a file, e.g. {name}/{os.path.basename(source.ledger)}.")
+        raise errors.UsageError(f"{name} is a directory", f"Give a file, e.g. {name}/backup.db.")
     if os.path.exists(target.ledger) and not force:
         raise errors.UsageError(f"{name} is there already", "Give another file, or --force to replace it.")
     for left in (target.wal, f"{target.ledger}-journal"):

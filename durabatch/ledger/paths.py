@@ -45,33 +45,33 @@ class LedgerFiles:
         return (self.ledger, self.wal, self.shm, self.owner, self.turn, self.workers, self.cells, self.log)
 
 
-def ledger_files(path: str | os.PathLike[str]) -> LedgerFiles:
+def ledger_files(path: str | os.PathLike[str], *, option: str = "--ledger") -> LedgerFiles:
     """
-    Return the files of the ledger at *path*, links resolved.
+    Return the files of the ledger at *path*, links resolved; errors name the *option* that gave it.
 
     Raises:
         UsageError: The text cannot be a path (empty, in memory, NUL, not UTF-8, a loop of links).
     """
     text = os.fspath(path)
     if not text:
-        raise UsageError("--ledger: empty path", "Give a file, e.g. --ledger durabatch.db.")
+        raise UsageError(f"{option}: empty path", "Give a file, e.g. durabatch.db.")
     if text == ":memory:" or text.startswith("file:"):
-        raise UsageError(f"--ledger: {text!r} cannot be resumed", "Give a file path.")
+        raise UsageError(f"{option}: {text!r} cannot be resumed", "Give a file path.")
     try:
         text.encode()
         real = os.path.realpath(text, strict=False)
         if os.path.islink(real) or (os.path.islink(text) and not os.path.exists(text)):
-            raise UsageError(f"--ledger: {shown(text)} is a symbolic link that leads nowhere", "Give the file itself.")
+            raise UsageError(f"{option}: {shown(text)} is a symbolic link that leads nowhere", "Give the file itself.")
         os.stat(os.path.dirname(real))
     except (ValueError, UnicodeEncodeError) as error:
-        raise UsageError(f"--ledger: {shown(text)} is not a usable path ({error})", "Give another file.") from error
+        raise UsageError(f"{option}: {shown(text)} is not a usable path ({error})", "Give another file.") from error
     except FileNotFoundError:
         folder = os.path.dirname(real)
-        raise UsageError(f"--ledger: directory {shown(folder)} does not exist", "Create it or choose another.") from None
+        raise UsageError(f"{option}: directory {shown(folder)} does not exist", "Create it or choose another.") from None
     except NotADirectoryError:
-        raise UsageError(f"--ledger: {shown(os.path.dirname(real))} is not a directory", "Choose another place.") from None
+        raise UsageError(f"{option}: {shown(os.path.dirname(real))} is not a directory", "Choose another place.") from None
     except OSError as error:
-        raise UsageError(f"--ledger: {shown(text)}: {error.strerror}", "Choose another place.") from error
+        raise UsageError(f"{option}: {shown(text)}: {error.strerror}", "Choose another place.") from error
     names = (real + suffix for suffix in ("", "-wal", "-shm", ".lock", ".turn", ".workers", ".cells", ".log"))
     return LedgerFiles(*names)
 

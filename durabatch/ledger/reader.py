@@ -173,7 +173,7 @@ class Reader(Executor):
         except NOT_THE_QUERY as error:
             raise translate(error, self.files.ledger) from error
         except (apsw.Error, UnicodeEncodeError, MemoryError) as error:
-            raise SqlError(f"sql: {error}", "The tables are in schema/ledger.sql; v_run, v_item, v_attempt, v_batch and v_error are views.") from error
+            raise SqlError(f"sql: {error}", "The tables are in schema/ledger.sql; v_run, v_item, v_attempt, v_batch, v_error and v_undo are views.") from error
 
 
 def note_columns(names: list[str], cursor: apsw.Cursor, _text: str, _bindings: object) -> bool:

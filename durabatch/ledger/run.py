@@ -186,7 +186,8 @@ def find(ledger: Executor, name_or_id: str | int | None) -> RunRow:
     if name_or_id is None:
         run_id = ledger.value("run_id_latest")
         if run_id is None:
-            raise NotFoundError("the ledger holds no run", "Start one with `durabatch run`.")
+            hint = "`durabatch transactions` lists its transactions." if list_transactions(ledger) else "Start one with `durabatch run`."
+            raise NotFoundError("the ledger holds no run", hint)
         return get(ledger, run_id)
     run_id = find_id(ledger, name_or_id)
     if run_id is None:

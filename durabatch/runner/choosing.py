@@ -20,7 +20,7 @@ from durabatch.engine.redo import redo_from
 from durabatch.engine.retry import BROKEN, Chosen, retry
 from durabatch.engine.start import create_run, resume_run
 from durabatch.engine.validating import refuse_differing
-from durabatch.errors import InputError, UsageError
+from durabatch.errors import HandlerImportError, InputError, UsageError
 from durabatch.intake.open import open_source
 from durabatch.intake.opened import OpenedInput
 from durabatch.intake.ranking import first_misplaced, place_of
@@ -44,7 +44,9 @@ from durabatch.settings import RunSettings
 from durabatch.states import ItemState, RunState
 from durabatch.workers.template import check_fields
 
-__all__ = ["BAD_INPUT", "Choice", "Peeked", "check_first", "check_handler", "choose", "overridden", "peek", "required_source"]
+__all__ = [
+    "BAD_INPUT", "Choice", "Peeked", "check_first", "check_handler", "check_recorded", "choose", "overridden", "peek", "required_source",
+]  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -198,7 +200,7 @@ def choose_again(ledger: Connection, request: RunRequest, row: RunRow, source: S
     is_open = request.open or bool(row.is_open)
     if request.verb == "run" or is_open:
         refuse_unfit(request.settings, is_open=is_open)
-    usable = check_handler(handler, request.settings, request)
+    usable = check_recorded(row, request.settings, request)
     if request.retry_failed:
         retry(ledger, row.run_id, Chosen(), now_us=now_us())
         row = run.get(ledger, row.run_id)
@@ -323,13 +325,24 @@ def choose_retry(ledger: Connection, request: RunRequest) -> Choice:
     states = request.states or (BROKEN if settings.atomic == "item" else (*BROKEN, ItemState.UNDONE))
     chosen = Chosen(states=states, error_type=request.error_type, group=request.group, keys=request.keys, where=request.where)
     # A handler that cannot be imported leaves the items as they are.
-    check_handler(request.handler or row.handler, settings, request)
+    check_recorded(row, settings, request)
     count = retry(ledger, row.run_id, chosen, now_us=now_us())
     if not count:
         return Choice(load(ledger, row.run_id), settings, row.handler, ended_before=row.ended_count, nothing_to_do=True)
     choice = choose_again(ledger, replace(request, settings=settings), run.get(ledger, row.run_id), None)
     choice.ended_before = row.ended_count - count
     return choice
+
+
+def check_recorded(row: RunRow, settings: RunSettings, request: RunRequest) -> Usable:
+    """As :func:`check_handler` for a run on record, whose handler may have been moved since."""
+    try:
+        return check_handler(request.handler or row.handler, settings, request)
+    except HandlerImportError as error:
+        if request.handler is not None:
+            raise
+        hint = f"{error.hint} If it was moved, name it with --handler MODULE:FUNCTION.".strip()
+        raise HandlerImportError(error.what, hint) from error
 
 
 def check_handler(handler: dict[str, Any], settings: RunSettings, request: RunRequest) -> Usable:

@@ -85,9 +85,8 @@ def own_code(ledger: Connection, choice: Choice) -> int:
 
 
 def finished_code(active: ActiveRun, settings: RunSettings) -> int:
-    """Return 1 when more items of a finished run failed or were cancelled than is tolerated, else 0; those that the input lost are neither."""
+    """Return 1 when more items of a finished run have no success than is tolerated, else 0; skipped ones, and those that the input lost, need none."""
     counts = active.view()
     limit = Limit.parse(settings.tolerate, option="--tolerate") if settings.tolerate else None
-    return int(
-        not tolerated(limit, counts.total - active.gone_count, counts.failed + counts.quarantined + counts.cancelled - active.gone_count)
-    )
+    without = counts.failed + counts.quarantined + counts.cancelled + counts.undone - active.gone_count
+    return int(not tolerated(limit, counts.total - active.gone_count, without))

@@ -61,7 +61,7 @@ class Recorder:
                 member.is_ready = True
                 now.ready.append(member)
             case Refused(message=message):
-                self.refusal = HandlerImportError(message, "The run stays as it is; the same command goes on.")
+                self.refusal = HandlerImportError(message.rstrip("."), "The run stays as it is; the same command goes on.")
             case Released(items=items):
                 member.release_asked = False
                 for dispatch_id, item_ids in items.items():

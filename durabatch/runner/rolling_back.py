@@ -20,7 +20,7 @@ from durabatch.ledger.connection import Connection
 from durabatch.ledger.executor import Executor
 from durabatch.ledger.run import RunRow
 from durabatch.models import RolledBack
-from durabatch.runner.choosing import Choice, check_handler, overridden
+from durabatch.runner.choosing import Choice, check_recorded, overridden
 from durabatch.runner.handling import Handling
 from durabatch.runner.phases import Phase
 from durabatch.runner.request import RunRequest
@@ -30,7 +30,7 @@ from durabatch.settings import RunSettings
 from durabatch.states import RunState
 
 __all__ = [
-    "ROLLBACK", "Ending", "choose_rollback", "ending", "forget", "is_owed_alone", "rolled_back", "settled_end", "undone_by",
+    "ROLLBACK", "Ending", "choose_rollback", "ending", "forget", "is_owed_alone", "settled_end", "undone_by", "undone_in_all",
 ]  # fmt: skip
 
 #: Where the run row remembers, in its flow, how a rollback that is not over was wished.
@@ -58,7 +58,7 @@ def choose_rollback(ledger: Connection, request: RunRequest) -> Choice:
     check_trust(ledger, request, row)
     settings = quiet(overridden(row, request), request)
     handler = request.handler or row.handler
-    is_async = handler["kind"] not in NAMELESS and check_handler(handler, settings, request).is_async
+    is_async = handler["kind"] not in NAMELESS and check_recorded(row, settings, request).is_async
     with ledger.transaction():
         items = 0 if request.scope is None else mark(ledger, request, row)
         active = load(ledger, row.run_id)
@@ -104,7 +104,9 @@ def ending(ledger: Executor, active: ActiveRun, flow: dict[str, Any], undone: Un
     left = count_unresolved(ledger, active.run_id)
     code = int(bool(left or undone.failed))
     state, reason, _ = flow.get(ROLLBACK, {}).get("before") or (RunState.FINISHED, None, 0)
-    if is_rolled_back(ledger, active.run_id):
+    # A cancel only undoes what was cut off at work: without an item that is undone it is that and no rollback.
+    was_rolled_back = state != RunState.CANCELLED or active.view().undone > 0
+    if was_rolled_back and is_rolled_back(ledger, active.run_id):
         return RunState.ROLLED_BACK, "; ".join(filter(None, (reason, f"{left:,} effects remain" if left else None))) or None, code
     if state == RunState.CANCELLED:
         return RunState.CANCELLED, reason, code
@@ -119,7 +121,8 @@ def settled_end(ledger: Executor, choice: Choice, flow: dict[str, Any], end: End
     # One that is all or nothing may have been cut off between its end and the rollback that follows from that.
     was_begun = ROLLBACK in flow or (choice.settings.atomic == "run" and active.view().undone > 0)
     if was_begun and end[0] == RunState.FINISHED and is_rolled_back(ledger, active.run_id):
-        return RunState.ROLLED_BACK, None, end[2]
+        # Nothing is left to be undone, so that a rollback that somebody asked for has come to its end as it should.
+        return RunState.ROLLED_BACK, None, int(bool(count_unresolved(ledger, active.run_id))) if ROLLBACK in flow else end[2]
     state, reason, code = flow.get(ROLLBACK, {}).get("before") or end
     return (RunState.CANCELLED, reason, code) if state == RunState.CANCELLED and end[0] == RunState.FINISHED else end
 
@@ -132,9 +135,14 @@ def is_owed_alone(ledger: Executor, request: RunRequest) -> bool:
     return row.state == RunState.CANCELLED and undo.count_undoing(ledger, row.run_id) > 0
 
 
-def rolled_back(ledger: Executor, run_id: int, undone: Undone, items: int) -> RolledBack:
-    """Return what a session has undone, for its summary."""
-    return RolledBack(items, undone.steps, undone.ran, count_unresolved(ledger, run_id), tuple(unresolved(ledger, run_id, SHOWN)))
+def undone_in_all(ledger: Executor, choice: Choice, undone: Undone, items: int) -> RolledBack | None:
+    """Return what a session has undone, and what remains, for its summary; None when that is nothing and nobody asked."""
+    if not (choice.is_rollback or choice.active.undo_count):
+        return None
+    run_id = choice.active.run_id
+    remaining = tuple(unresolved(ledger, run_id, SHOWN))
+    found = RolledBack(items, undone.steps, undone.ran, count_unresolved(ledger, run_id), remaining, undone.given_up)
+    return found if choice.is_rollback or found.steps or found.unresolved_count else None
 
 
 def undone_by(phase: Phase) -> Undone | None:

@@ -37,7 +37,7 @@ from durabatch.runner.parts import Parts
 from durabatch.runner.pools import make_pool
 from durabatch.runner.publishing import Publisher
 from durabatch.runner.request import RunRequest
-from durabatch.runner.rolling_back import choose_rollback, is_owed_alone, rolled_back, settled_end, undone_by
+from durabatch.runner.rolling_back import choose_rollback, is_owed_alone, settled_end, undone_by, undone_in_all
 from durabatch.runner.room import Room
 from durabatch.runner.shell import ShellCommand
 from durabatch.runner.signals import Signals
@@ -123,7 +123,8 @@ class Session:
 
     def assemble(self, owned: OwnedLedger, choice: Choice, stack: ExitStack) -> Parts:
         """Make the pool and what surrounds it; *stack* takes all of it down again."""
-        ledger, settings, request = owned.connection, limited(choice.settings), self.request
+        ledger, request = owned.connection, self.request
+        settings = choice.settings if choice.is_rollback else limited(choice.settings)
         self.workers = settings.workers
         signals = stack.enter_context(Signals(patience=3 if settings.workers else 2))
         if settings.cache and cache_identity(choice.handler, choice.provenance) is None:
@@ -323,7 +324,7 @@ class Session:
             startup_s=(pace.first_dispatch_s - self.called_s) if pace and pace.first_dispatch_s else 0.0,
             first_result_s=first_s - self.called_s if first_s else None,
             work_s=pace.work_s if pace else 0.0,
-            rolled_back=rolled_back(ledger, run_id, undone or Undone(), items) if choice.is_rollback or (undone and undone.steps) else None,
+            rolled_back=undone_in_all(ledger, choice, undone or Undone(), items),
         )
 
 

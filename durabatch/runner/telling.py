@@ -43,9 +43,10 @@ def stopping_text(active: ActiveRun, settings: RunSettings) -> str:
     counts = active.view()
     total = f"{counts.total:,}" if active.intake_complete else f"{counts.total:,} so far"
     within = shown_duration(settings.drain_s)
-    return (
-        f"stopping after the items in flight, within {within} (again: at once); {counts.ended:,} of {total} done, the same command goes on"
-    )
+    steps, done = active.wanted_count, f"{counts.ended:,} of {total} done"
+    if active.undoing_count and not counts.running:
+        return f"stopping after the steps in flight, within {within} (again: at once); {steps:,} to go, the same command goes on"
+    return f"stopping after the items in flight, within {within} (again: at once); {done}, the same command goes on"
 
 
 def progress_of(active: ActiveRun, pace: Pace, undone: Undone | None = None) -> Progress:

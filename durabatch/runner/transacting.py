@@ -236,7 +236,9 @@ def refuse_taken(ledger: Executor, name: str) -> None:
     if row is None or row.state == RunState.ROLLED_BACK:
         return
     if row.state == RunState.FINISHED:
-        raise UsageError(f"transaction {row.name!r} is committed", "Give another id, or undo it with `durabatch rollback --transaction`.")
+        raise UsageError(
+            f"transaction {row.name!r} is committed", f"Give another id, or undo it with `durabatch rollback --transaction {row.name}`."
+        )
     raise UndoError(f"transaction {row.name!r} is open still", f"`durabatch rollback --transaction {row.name}` undoes it.")
 
 

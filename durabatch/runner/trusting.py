@@ -59,7 +59,8 @@ def maker_of(ledger: Executor) -> str | None:
     here = {"uid": os.geteuid(), "machine": process.machine_id()}
     if here["machine"] and all(maker.get(name) == value for name, value in here.items()):
         return None
-    return f"user {maker.get('uid')} on {maker.get('host')}"
+    is_namesake = maker.get("uid") == here["uid"]
+    return f"user {maker.get('uid')} on {'another machine, ' * is_namesake}{maker.get('host')}"
 
 
 def refuse_moved(request: RunRequest, row: RunRow) -> None:

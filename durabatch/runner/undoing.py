@@ -39,16 +39,18 @@ class Undone:
         steps: Entries whose effects are taken back.
         ran: Calls of actions among them; for the others there was nothing to take back.
         failed: Entries whose effects remain.
+        given_up: Entries that were to be undone, and are not to be any more, since another one failed.
     """
 
     steps: int = 0
     ran: int = 0
     failed: int = 0
+    given_up: int = 0
 
     @property
     def ended(self) -> int:
         """Steps that have ended, either way."""
-        return self.steps + self.failed
+        return self.steps + self.failed + self.given_up
 
 
 def patient(policy: RetryPolicy) -> RetryPolicy:
@@ -135,15 +137,15 @@ class Undoing:
     def finish(self, returned: Returned) -> Finished:
         """Record ends of steps, and what becomes of items none of whose effects is left."""
         steps = finish_steps(self.ledger, self.active, returned, policy=self.policy, now_us=now_us(), luck=random.random)
-        undone = self.undone
-        self.undone = Undone(undone.steps + steps.undone, undone.ran + steps.ran, undone.failed + len(steps.failed))
-        if steps.failed and not self.keeps_going:
-            self.give_up()
+        undone, given_up = self.undone, self.give_up() if steps.failed and not self.keeps_going else 0
+        self.undone = Undone(
+            undone.steps + steps.undone, undone.ran + steps.ran, undone.failed + len(steps.failed), undone.given_up + given_up
+        )
         return steps.finished
 
-    def give_up(self) -> None:
-        """Leave what is to be rolled back as it is; what failed attempts have left behind is undone all the same."""
-        abandon(self.ledger, self.active, now_us())
+    def give_up(self) -> int:
+        """Leave what is to be rolled back as it is, and return how many effects that is; what failed attempts have left behind is undone all the same."""
+        return abandon(self.ledger, self.active, now_us())
 
     def accuse(self, returned: Returned, _group: Sequence[int]) -> Finished:
         """Record the steps that a worker died of as failed tries."""

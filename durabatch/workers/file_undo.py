@@ -274,5 +274,7 @@ def _expect(is_so: bool, path: str) -> None:
 
 
 def _changed_since(path: str, *, is_forceable: bool) -> UndoError:
-    way_out = "--force overwrites what is there." if is_forceable else "Move away what is there; --force does not remove it."
+    way_out = (
+        "`durabatch rollback --force` overwrites what is there." if is_forceable else "Move away what is there; --force does not remove it."
+    )
     return UndoError(f"{path!r} was changed since", way_out)

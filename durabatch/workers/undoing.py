@@ -176,7 +176,9 @@ def usable(step: Step) -> Action:
     wrong = actions.misfit(action, step.arguments)
     if wrong is not None:
         changed = "no longer takes" if wrong[0] == "takes no" else "now needs"
-        raise UndoError(f"action {step.action!r} {changed} {wrong[1]!r}", f"Have {actions.place_of(action.function)} bear old entries.")
+        raise UndoError(
+            f"action {step.action!r} {changed} {wrong[1]!r}", f"Let {actions.place_of(action.function)} take what older entries hold, too."
+        )
     return action
 
 

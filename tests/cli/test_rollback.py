@@ -32,6 +32,10 @@ def rmdir(path):
 def mail(to):
     raise AssertionError(to)
 
+def lose(item, ctx):
+    ctx.undo("cli-mail", to="bob")
+    raise ValueError(item)
+
 def work(item, ctx):
     ctx.undo("cli-rmdir", path=os.path.abspath(f"d{item}"))
     os.mkdir(f"d{item}")
@@ -100,7 +104,7 @@ def test_nothing_is_undone_that_nobody_agreed_to(done, command, monkeypatch):
         monkeypatch.setattr(sys, "stdin", terminal)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         told = command("rollback", "n")
-        assert told.code == code
+        assert (told.code, "nothing was undone" in told.err) == (code, code == 1)
         assert "n: run 6 actions to undo what was done; 1 effect cannot be undone? [y/N]" in told.err + told.out
     assert len(asked) == 1
 
@@ -115,9 +119,26 @@ def test_an_active_run_is_left_alone(done, command):
     assert (refused.code, refused.err) == (4, "durabatch: durabatch.db: run n is active (pid 4711). Stop it first.\n")
 
 
+def test_what_remains_is_listed_though_nothing_could_be_undone(done, command):
+    """By the run that left it, and by the one after it that finds nothing to do."""
+    for _ in range(2):
+        told = command("run", "rolljobs.py:lose", "in.txt", "--limit", "1", "--name", "lost", "-j", "0", *QUICK)
+        assert told.code == 1
+        assert told.err.startswith('effects remain:\n  irreversible: cli-mail {"to":"bob"} of 1, batch 1, attempt 1\n')
+
+
+def test_what_an_earlier_rollback_has_left_is_told(done, command, monkeypatch):
+    """It is done with whatever is chosen now, so nobody is to be surprised by it; of all of the run it is a part."""
+    monkeypatch.setattr("durabatch.ledger.undo.count_wanted", lambda _ledger, _run_id: (2, 0))
+    told = command("rollback", "n", "--item", "1", "--dry-run")
+    assert told.err.startswith("durabatch: 2 steps of an earlier rollback are left: a rollback goes on with that, whatever is chosen\n")
+    assert "earlier" not in command("rollback", "n", "--dry-run").err
+
+
 REFUSED = [
     (["n", "--transaction", "T", "--yes"], "RUN and --transaction exclude each other. Give one of them."),
     (["--batch", "1", "--to-batch", "1", "--yes"], "--batch and --to-batch exclude each other. Give one of them."),
+    (["--batch", "1", "--batch", "2", "--yes"], "--batch was given 2 times. Give it once."),
     (["--batch", "0", "--yes"], "--batch: '0' is not a whole number >= 1"),
     (["--json", "--yes"], "--json: goes with --dry-run. --progress json tells how a rollback goes."),
     (["--transaction", "T", "--yes"], "no transaction 'T' in this ledger. `durabatch transactions` lists them."),
@@ -151,14 +172,14 @@ def test_a_rollback_undoes_tells_what_remains_and_goes_on(done, command):
     assert (stopped.code, folders(done)) == (1, ["d3", "d4", "d5"])
     assert f'  failed: cli-rmdir {{"path":"{done}/d5"}} of 5, batch 3, attempt 1: OSError: stuck\n' in stopped.err
     assert '  irreversible: cli-mail {"to":"ann"} of 6, batch 3, attempt 1\n' in stopped.err
-    assert "next:    the same command again goes on with what remains\n" in stopped.err
+    assert "next:    the same command again goes on with what remains; --keep-going goes on with the other items\n" in stopped.err
     kept_going = command("rollback", "n", "--yes", "-j", "0", "--keep-going", "--backoff", "0", *QUICK)
     assert (kept_going.code, folders(done)) == (1, ["d5"])
     (done / "stuck").unlink()
     # In a worker process, which imports the module of the run.
     last = command("rollback", "n", "--yes", *QUICK)
     assert (last.code, folders(done)) == (1, [])
-    assert "n: rolled back: 1 item, 1 effect, 1 effect remains in" in last.err
+    assert "n: rolled back: 1 item, 1 effect in" in last.err and last.err.endswith("; 1 effect remains\n")
     again = command("rollback", "n", "--yes", "--durability", "process", "--progress", "json")
     assert again.code == 1
     end = json.loads(again.err.splitlines()[-1])
@@ -265,7 +286,7 @@ def test_the_summary_says_what_is_undone_and_hides_nothing():
     assert lines[1].startswith("  not undone: act ")
     assert lines[1].endswith(" of k\\x1b, attempt 2")
     assert len(lines[1]) < 200
-    assert lines[-1] == "n: undone: 3 items, 5 effects (1 of them needed no action), 30 effects remain in 1.0 s"
+    assert lines[-1] == "n: undone: 3 items, 5 effects (1 of them needed no action) in 1.0 s; 30 effects remain"
     stopped = summary_of("halted", RolledBack(1, 1, 1), exit_code=130, undone=1, reason="stopped by SIGINT")
     assert rollback_lines(stopped, ledger="l.db", took_s=1.0) == [
         "next:    the same command again goes on with what remains", "n: stopped by SIGINT; undone: 1 item, 1 effect in 1.0 s"

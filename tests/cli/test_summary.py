@@ -111,6 +111,7 @@ def test_a_cancelled_run_says_who_cancelled_it():
     [
         ("run", {"succeeded": 1980, "failed": 20}, "nothing to do: 1,980 succeeded, 20 failed; `durabatch retry` tries the failed again"),
         ("run", {"succeeded": 7}, "nothing to do: 7 succeeded, 0 failed"),
+        ("run", {"undone": 3}, "nothing to do: 0 succeeded, 0 failed, 3 undone; `durabatch retry --undone` runs what is undone again"),
         ("retry", {"succeeded": 7}, "nothing to retry: 7 succeeded, 0 failed"),
         ("retry", {"succeeded": 7, "pending": 2}, "nothing to retry: 7 succeeded, 0 failed, 2 left; `durabatch resume` does what is left"),
         (

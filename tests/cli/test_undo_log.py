@@ -72,9 +72,9 @@ def test_it_ends_with_1_when_nothing_was_recorded(inside, command, monkeypatch):
         assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
         return done.err
 
-    assert "undo-log: the JSON is no object. Give an object, as in" in refused("remove", "[1]")
-    assert "undo-log: no JSON: " in refused("remove", "{path: 1}")
-    assert "undo-log: no JSON: " in refused("remove", '{"path": 1, "path": 2}')
+    assert "undo-log: the JSON is not an object. Give an object, as in" in refused("remove", "[1]")
+    assert "undo-log: not JSON: " in refused("remove", "{path: 1}")
+    assert "undo-log: " in refused("remove", '{"path": 1, "path": 2}')
     assert "the entry has no such argument. Its arguments: none." in refused("remove")
     assert "is not the name of an action" in refused("", '{"path": "x"}')
     stdin(monkeypatch, b" " * (1 << 20) + b'{"path": "x"}')

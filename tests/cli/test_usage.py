@@ -37,7 +37,7 @@ from durabatch.cli.main import NAMES, VERBS
         (["status", "--color", "blue"], "--color: 'blue' is not one of auto, always, never."),
         (["items", "--state", "broken"], "--state: 'broken' is not one of pending, scheduled,"),
         (["sql", "select 1", "--csv", "--json"], "--csv, --tsv and --json exclude each other. Choose one."),
-        (["status", "--ledger", ""], "--ledger: empty path. Give a file, e.g. --ledger durabatch.db."),
+        (["status", "--ledger", ""], "--ledger: empty path. Give a file, e.g. durabatch.db."),
         (["status", "--ledger", ":memory:"], "--ledger: ':memory:' cannot be resumed. Give a file path."),
         (["exec", "words.txt"], "no command is given. Put it behind --, as in: durabatch exec hosts.txt -- ping -c1 {}."),
         (["exec", "words.txt", "--", "no-such-program"], "cannot run 'no-such-program': no such program."),

@@ -52,7 +52,7 @@ def test_ended_items_say_how_they_ended_and_what_would_run_them_again(ledger):
     expect(ledger, "k3", "skipped", "found that there is nothing to do after less than a millisecond: nothing in it", "`durabatch retry jobs --key k3 --state skipped`")
     expect(ledger, "k5", "cancelled", "no try has ended yet", "it was cancelled", "retry jobs --key k5 --state cancelled")
     redo(ledger, 1, [1], cause="redone", now_us=NOW)
-    expect(ledger, "k1", "pending", f"a result of before of 5 bytes, from try 1, replaced at {STARTED} because somebody asked", "runs when its turn comes")
+    expect(ledger, "k1", "pending", f"an earlier result of 5 bytes, from try 1, replaced at {STARTED} because somebody asked", "runs when its turn comes")
 
 
 def test_waiting_items_say_what_they_wait_for(ledger):
@@ -121,7 +121,7 @@ def test_the_command_explains(worked, command):
     shown = command("explain", "k20", "--run", "jobs", "--ledger", str(worked))
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.splitlines()[:2] == ["k20: succeeded, item 20 of run jobs", "what happened:"]
-    assert "a result of before of 6 bytes, from try 1" in shown.out
+    assert "an earlier result of 6 bytes, from try 1" in shown.out
     document = command("explain", "k4", "--run", "jobs", "--json", "--ledger", str(worked))
     assert '"state": "failed"' in document.out or '"state":"failed"' in document.out
     missing = command("explain", "k99", "--run", "jobs", "--ledger", str(worked))

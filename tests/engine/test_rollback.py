@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from durabatch.cli.status import status_lines
+from durabatch.cli.status import amount_text, status_lines
 from durabatch.engine import active as actives
 from durabatch.engine.explain import explain
 from durabatch.engine.promise import Entry, record
@@ -405,3 +405,8 @@ def test_a_status_tells_of_undoing_in_one_line():
     assert line(undo_left=1, state="running", is_rolling_back=True) == ["undo     rolling back: 1 step to go"]
     assert line(undo_left=2, state="running") == ["undo     2 steps to go"]
     assert line(unresolved=1, state="finished") == ["undo     1 effect could not be undone"]
+    assert line(unresolved=1, undo_left=3, is_rolling_back=True)[0] == "undo     rollback unfinished: 3 steps, 1 effect not undone or in doubt"
+    grown = replace(found, is_transaction=True, intake_complete=False, counts=Counts(total=2, undone=2))
+    assert [amount_text(replace(grown, state=state)) for state in ("rolled_back", "halted")] == [
+        "2 of 2 (100.0%)", "2 of >=2, neither committed nor rolled back"
+    ]  # fmt: skip

@@ -111,6 +111,18 @@ def test_a_cancel_undoes_what_it_interrupts_or_all(stage, world, atomic):
     assert stage.row()["state"] == ("cancelled" if atomic == "item" else "rolled_back")
 
 
+def test_a_cancelled_run_of_which_nothing_had_succeeded_is_cancelled(stage, world):
+    """What was at work is undone, and that makes no rollback of it: nobody asked for one."""
+    gate = stage.gate()
+    (stage.folder / "waiting").touch()
+    child = stage.run("work", "--range", "11:12", "--term-grace", "300ms")
+    stage.wait_for("waits", 2)
+    ended(stage.start("cancel", "--ledger", "l.db"), 0)
+    ended(child, 1)
+    gate.close()
+    assert (world(), standing(stage, "cancelled"), stage.row()["state"]) == ([], KEYS[10:12], "cancelled")
+
+
 def test_a_stop_leaves_what_is_done_for_the_resume(stage, world):
     """A signal undoes nothing that has succeeded; what it interrupted is undone before it runs again."""
     gate = stage.gate()

@@ -236,12 +236,15 @@ def test_a_cancelled_attempt_ends_after_its_file_operation(start, folder):
         if item == "hangs":
             await asyncio.Event().wait()
         writing = asyncio.ensure_future(wait(ctx.files.write(here / item, b"x")))
-        await (asyncio.sleep(0.001) if item == "leaves" else writing)
+        if item == "waits":
+            await writing
+        while not ctx._undo_log._count:
+            await asyncio.sleep(0.001)
 
     async def wait(promised):
         await promised
     """,
-        timeout_s=0.05,
+        timeout_s=0.3,
         concurrency=3,
     )
     worker.dispatch(1, '"waits"', '"leaves"')
@@ -303,8 +306,8 @@ def test_each_way_not_to_undo_has_its_outcome(start, folder, handler):
     assert end("says", what="UndoError") == ("UndoError", "because", False)
     assert end("says", what="Skip")[::2] == end("says", what="Snooze")[::2] == ("UndoError", False)
     assert end("dorp", name="site") == ("UndoError", "no undo action 'dorp' is registered. Did you mean 'drop'?", False)
-    assert end("drop", name="site", url=1)[1:] == ("action 'drop' no longer takes 'url'. Have jobs:drop bear old entries.", False)
-    assert end("drop")[1:] == ("action 'drop' now needs 'name'. Have jobs:drop bear old entries.", False)
+    assert end("drop", name="site", url=1)[1:] == ("action 'drop' no longer takes 'url'. Let jobs:drop take what older entries hold, too.", False)
+    assert end("drop")[1:] == ("action 'drop' now needs 'name'. Let jobs:drop take what older entries hold, too.", False)
     assert end("files.fold")[1:] == ("no undo action 'files.fold': another version of durabatch has recorded it", False)
     assert end("mail", to="me") == ("Irreversible", "'mail' cannot be undone", False)
     assert ((folder / "called").exists(), (folder / "site").exists()) == (False, True)
