@@ -355,7 +355,9 @@ class Coordinator:
 
     def share(self) -> None:
         """Near the end, have the busiest worker give half of what it has not started to an idle one."""
-        busiest = self.allotter.giver(is_end=self.stopping is None and not self.active.pending_count)
+        # An item that waits until what it did is undone is nobody's next: the step may stand behind a long item.
+        is_end = self.stopping is None and self.active.pending_count <= self.active.undoing_count
+        busiest = self.allotter.giver(is_end=is_end)
         if busiest is not None:
             busiest.release_asked = True
             self.pool.send(busiest.number, Release(busiest.item_count // 2))

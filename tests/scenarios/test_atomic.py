@@ -13,7 +13,7 @@ from tests.scenarios.stage import ended
 
 KEYS = [f"i{number:02}" for number in range(20)]
 
-#: Each item makes a file. ``i07`` fails then until there is a file ``mended``; with a file ``waiting`` those from ``i10`` on wait at the gate.
+#: Each item makes a file. ``i07`` fails then until there is a file ``mended``; those from the one on that a file ``waiting`` names wait at the gate.
 JOBS = """
 WORLD = pathlib.Path("world")
 
@@ -26,7 +26,7 @@ def unmake(name):
 def work(item, ctx):
     ctx.undo("unmake", name=item)
     (WORLD / item).touch()
-    if os.path.exists("waiting") and item >= "i10":
+    if os.path.exists("waiting") and item >= pathlib.Path("waiting").read_text():
         note("waits", item)
         wait_at("gate")
     if item == "i07" and not os.path.exists("mended"):
@@ -69,7 +69,10 @@ def test_a_failed_item_undoes_its_batch(stage, world):
 
 def test_a_failed_item_undoes_its_run(stage, world):
     """The first failure ends the run, and nothing of it is left; the same command leaves it so, ``retry`` does all of it."""
-    ended(stage.run("work", "--atomic", "run"), 3)
+    stage.gate()
+    (stage.folder / "waiting").write_text(KEYS[-1])
+    ended(stage.run("work", "--atomic", "run", "--term-grace", "300ms"), 3)
+    (stage.folder / "waiting").unlink()
     assert world() == []
     assert stage.row()["state"] == "rolled_back"
     assert standing(stage, "succeeded") == []
@@ -99,7 +102,7 @@ def standing_of_last_run(stage) -> dict[str, int]:
 def test_a_cancel_undoes_what_it_interrupts_or_all(stage, world, atomic):
     """Interrupted attempts leave nothing behind; of a run that is all or nothing, nothing else does either."""
     gate = stage.gate()
-    (stage.folder / "waiting").touch()
+    (stage.folder / "waiting").write_text("i10")
     (stage.folder / "mended").touch()
     child = stage.run("work", "--atomic", atomic, "--term-grace", "300ms")
     stage.wait_for("waits", 2)
@@ -114,7 +117,7 @@ def test_a_cancel_undoes_what_it_interrupts_or_all(stage, world, atomic):
 def test_a_cancelled_run_of_which_nothing_had_succeeded_is_cancelled(stage, world):
     """What was at work is undone, and that makes no rollback of it: nobody asked for one."""
     gate = stage.gate()
-    (stage.folder / "waiting").touch()
+    (stage.folder / "waiting").write_text("i10")
     child = stage.run("work", "--range", "11:12", "--term-grace", "300ms")
     stage.wait_for("waits", 2)
     ended(stage.start("cancel", "--ledger", "l.db"), 0)
@@ -126,7 +129,7 @@ def test_a_cancelled_run_of_which_nothing_had_succeeded_is_cancelled(stage, worl
 def test_a_stop_leaves_what_is_done_for_the_resume(stage, world):
     """A signal undoes nothing that has succeeded; what it interrupted is undone before it runs again."""
     gate = stage.gate()
-    (stage.folder / "waiting").touch()
+    (stage.folder / "waiting").write_text("i10")
     (stage.folder / "mended").touch()
     child = stage.run("work", "--atomic", "run", "--term-grace", "300ms")
     stage.wait_for("waits", 2)
@@ -145,7 +148,7 @@ def test_a_stop_leaves_what_is_done_for_the_resume(stage, world):
 def test_a_run_that_died_and_is_cancelled_leaves_nothing_behind_either(stage, world):
     """Nobody is at work who could undo what a killed run had begun: ``cancel`` and ``status`` say so, ``resume`` undoes it, and it stays cancelled."""
     gate = stage.gate()
-    (stage.folder / "waiting").touch()
+    (stage.folder / "waiting").write_text("i10")
     (stage.folder / "mended").touch()
     child = stage.run("work")
     begun = set(stage.wait_for("waits", 2))
