@@ -15,10 +15,9 @@ from durabatch.clock import now_us
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.claim import Claim, Work
 from durabatch.engine.finish import FailedAttempt, Finished, Returned
-from durabatch.engine.promise import Entry
 from durabatch.engine.skip import claim_checks, skip
 from durabatch.ledger.connection import Connection
-from durabatch.runner.phases import DISPATCH_BYTES
+from durabatch.runner.phases import DISPATCH_BYTES, Beside
 from durabatch.workers.protocol import Task
 
 __all__ = ["CHECKED", "Checking"]
@@ -27,7 +26,7 @@ __all__ = ["CHECKED", "Checking"]
 CHECKED = "done"
 
 
-class Checking:
+class Checking(Beside):
     """
     Items run through the preflight check. Their dispatches are numbered downward from -1, so that they are never taken for real ones.
 
@@ -54,11 +53,6 @@ class Checking:
     def waiting_count(self) -> int:
         """Whether there are items to check, as a number: how many is not known before they are read."""
         return len(self.again) if self.is_exhausted else max(1, self.active.pending_count)
-
-    @property
-    def suspect_count(self) -> int:
-        """Return 0: a check whose worker dies has failed, and nothing is set apart."""
-        return 0
 
     @property
     def is_over(self) -> bool:
@@ -88,22 +82,6 @@ class Checking:
         self.out[made.dispatch_id] = {work[0] for work in works}
         return made
 
-    def answer(self) -> None:
-        """Every item is checked."""
-
-    @property
-    def was_cut_short(self) -> bool:
-        """Nothing is answered here."""
-        return False
-
-    def claim_suspects(self) -> Claim | None:
-        """A check whose worker died has failed; nothing is set apart."""
-        return None
-
-    def limits(self, _claimed: Claim) -> dict[int, float]:
-        """Every check has the same time."""
-        return {}
-
     def finish(self, returned: Returned) -> Finished:
         """Skip the items that failed their check; forget the others."""
         self.skipped += skip(self.ledger, self.active, [reason_of(one) for one in returned.failed], now_us=now_us())
@@ -115,17 +93,6 @@ class Checking:
     def accuse(self, returned: Returned, _group: Sequence[int]) -> Finished:
         """Skip the items whose check ended its worker."""
         return self.finish(returned)
-
-    def record(self, _entry: Entry) -> int | None:
-        """Return None: a check has no effects."""
-        return None
-
-    def next_number(self, _item_id: int) -> int:
-        """Return 1: a check comes before every attempt."""
-        return 1
-
-    def end(self) -> None:
-        """Everything stands in the ledger."""
 
     def release(self, dispatch_id: int, item_ids: list[int]) -> int:
         """Have unstarted checks made later."""

@@ -14,7 +14,7 @@ from durabatch.engine.finish import Finished, Returned
 from durabatch.engine.promise import Entry
 from durabatch.workers.protocol import Task
 
-__all__ = ["DISPATCH_BYTES", "Phase"]
+__all__ = ["DISPATCH_BYTES", "Beside", "Phase"]
 
 #: Characters of payload in one dispatch, and so at most ``pipeline_depth`` times that in a worker.
 DISPATCH_BYTES = 1 << 20
@@ -94,3 +94,40 @@ class Phase(Protocol):
     def rewind(self, marked: Any) -> None:
         """Forget what happened since ``mark``: the transaction was not made."""
         ...
+
+
+class Beside:
+    """What is common to the phases in which no handler runs: every dispatch needs a worker, and a death is a failure like any other."""
+
+    @property
+    def suspect_count(self) -> int:
+        """Return 0: nothing is set apart."""
+        return 0
+
+    def answer(self) -> Claim | None:
+        """Return None: nothing ends without a worker."""
+        return None
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether more could be ended so: never."""
+        return False
+
+    def claim_suspects(self) -> Claim | None:
+        """Return None: nothing is set apart."""
+        return None
+
+    def limits(self, _claimed: Claim) -> dict[int, float]:
+        """Return nothing: all have the same time."""
+        return {}
+
+    def record(self, _entry: Entry) -> int | None:
+        """Return None: neither a check nor what undoes an effect has effects of its own that would have to be undone."""
+        return None
+
+    def next_number(self, _item_id: int) -> int:
+        """Return 1: attempts of items are not counted here."""
+        return 1
+
+    def end(self) -> None:
+        """Everything stands in the ledger."""

@@ -17,11 +17,11 @@ from durabatch.clock import now_us
 from durabatch.engine.active import ActiveRun
 from durabatch.engine.claim import Claim
 from durabatch.engine.finish import Finished, Returned
-from durabatch.engine.promise import Entry
 from durabatch.engine.rollback import abandon
 from durabatch.engine.steps import claim_steps, finish_steps, release_steps
 from durabatch.flow.retrying import RetryPolicy
 from durabatch.ledger.connection import Connection
+from durabatch.runner.phases import Beside
 from durabatch.workers.protocol import Task
 
 __all__ = ["LEAST_TRIES", "Undoing", "Undone", "patient"]
@@ -60,7 +60,7 @@ def patient(policy: RetryPolicy) -> RetryPolicy:
     )
 
 
-class Undoing:
+class Undoing(Beside):
     """
     The steps of one run.
 
@@ -94,11 +94,6 @@ class Undoing:
         return self.active.wanted_count
 
     @property
-    def suspect_count(self) -> int:
-        """Return 0: nothing is set apart."""
-        return 0
-
-    @property
     def is_over(self) -> bool:
         """Whether nothing is to be undone any more."""
         return not self.active.wanted_count and not self.active.undoing_count
@@ -119,21 +114,6 @@ class Undoing:
         made.blobs = {-one.undo_id: one.blob for one in steps if one.blob is not None}
         return made
 
-    def answer(self) -> None:
-        """Every step needs a worker."""
-
-    @property
-    def was_cut_short(self) -> bool:
-        """Nothing is answered here."""
-        return False
-
-    def claim_suspects(self) -> None:
-        """A step whose worker died has failed; nothing is set apart."""
-
-    def limits(self, _claimed: Claim) -> dict[int, float]:
-        """Every step has the same time."""
-        return {}
-
     def finish(self, returned: Returned) -> Finished:
         """Record ends of steps, and what becomes of items none of whose effects is left."""
         steps = finish_steps(self.ledger, self.active, returned, policy=self.policy, now_us=now_us(), luck=random.random)
@@ -150,17 +130,6 @@ class Undoing:
     def accuse(self, returned: Returned, _group: Sequence[int]) -> Finished:
         """Record the steps that a worker died of as failed tries."""
         return self.finish(returned)
-
-    def record(self, _entry: Entry) -> int | None:
-        """Return None: what undoes an effect has none that would have to be undone."""
-        return None
-
-    def next_number(self, _item_id: int) -> int:
-        """Return 1: tries of steps are counted with their entries."""
-        return 1
-
-    def end(self) -> None:
-        """Everything stands in the ledger."""
 
     def release(self, dispatch_id: int, item_ids: list[int]) -> int:
         """Take unstarted steps back."""
